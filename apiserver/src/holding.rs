@@ -22,7 +22,7 @@ use base::{Backoff, Retry};
 use store::{Expectation, Group, LeaseId, Outcome, Revision};
 use tracing::debug;
 
-use crate::cache::{Cache, News};
+use crate::cache::{Cache, NextEvents};
 use crate::connections::ConnectionId;
 use crate::write::Current;
 use crate::{Server, keys};
@@ -112,7 +112,7 @@ impl Changed {
             return all();
         }
         match cache.news_after(seen, EVENTS_MAX) {
-            Ok(News { events, reached, is_all }) => {
+            Ok(NextEvents { events, reached, is_all }) => {
                 let now = events.iter().filter_map(|event| event.now.as_ref());
                 let leases = now.filter(|entry| entry.kind == KindId::NodeLease);
                 let nodes = leases.map(|entry| entry.key.name.clone()).collect();

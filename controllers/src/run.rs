@@ -3,7 +3,7 @@
 use api::KindId;
 use base::{Clock, Health, PartFailure, Rng, Stop, Tasks};
 use client::Client;
-use runtime::{Cache, Crew, Deposed, Feed, Parsed, Recorder, Reflector};
+use runtime::{Cache, Deposed, Feed, Parsed, Recorder, Reflector, WorkerContext};
 use tokio::time::Instant;
 
 use crate::metrics::Metrics;
@@ -50,7 +50,7 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
     let cache = Cache::default();
     let recorder = Recorder::new(client.clone(), COMPONENT, clock.clone(), rng.clone());
     let deposed = Deposed::default();
-    let crew = Crew {
+    let context = WorkerContext {
         spawner: tasks.spawner(),
         rng: rng.clone(),
         clock: clock.clone(),
@@ -63,14 +63,14 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
         canary.clone().keep(client.clone(), (rng.clone(), health.clone()), started),
     );
     let mut feed = Feed::new(cache);
-    feed.add(job::Controller::new(tools.clone()), WORKERS, &crew);
-    feed.add(workflow_run::Controller::new(tools.clone()), WORKERS, &crew);
-    feed.add(workflow::Controller::new(tools.clone()), WORKERS, &crew);
-    feed.add(node::Controller::new(tools.clone(), canary, started), 1, &crew);
-    feed.add(partition_set::Controller::new(tools.clone()), 1, &crew);
-    feed.add(event::Controller::new(tools.clone(), events), 1, &crew);
-    feed.add(namespace::Controller::new(tools.clone()), WORKERS, &crew);
-    feed.add(garbage::Controller::new(tools), WORKERS, &crew);
+    feed.add(job::Controller::new(tools.clone()), WORKERS, &context);
+    feed.add(workflow_run::Controller::new(tools.clone()), WORKERS, &context);
+    feed.add(workflow::Controller::new(tools.clone()), WORKERS, &context);
+    feed.add(node::Controller::new(tools.clone(), canary, started), 1, &context);
+    feed.add(partition_set::Controller::new(tools.clone()), 1, &context);
+    feed.add(event::Controller::new(tools.clone(), events), 1, &context);
+    feed.add(namespace::Controller::new(tools.clone()), WORKERS, &context);
+    feed.add(garbage::Controller::new(tools), WORKERS, &context);
     let reflector = Reflector::new(client, &KindId::ALL, "", rng.clone())
         .shown_in(rng, &health)
         .sharing(parsed);

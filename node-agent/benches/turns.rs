@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use api::amounts::Amounts;
 use api::task::TaskSpec;
-use api::task::transition::{Step, TaskChange, apply};
+use api::task::transition::{Applied, TaskChange, apply};
 use api::{Task, Timestamp};
 use node_agent::attempt::{Attempt, Progress};
 use node_agent::engine::{ContainerState, Identity};
@@ -43,7 +43,7 @@ async fn world(tasks: u32) -> World {
         let mut task = Task::new("default", &name, spec);
         task.metadata.uid = Some(uid.clone());
         let bind = TaskChange::Bind { node: "n1".to_owned() };
-        if let Ok(Step::Changed(bound)) = apply(&task, 1, &bind, since) {
+        if let Ok(Applied::Changed(bound)) = apply(&task, 1, &bind, since) {
             task = *bound;
         }
         let identity = Identity::new("default", &name, &uid, 1).expect("the names are valid");

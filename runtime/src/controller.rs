@@ -116,7 +116,7 @@ pub trait Controller: Send + Sync + 'static {
 
 /// Who works on keys, and what they have in common.
 #[derive(Debug, Clone)]
-pub struct Crew {
+pub struct WorkerContext {
     /// Where workers are spawned.
     pub spawner: Spawner,
     /// For back-off.
@@ -165,8 +165,8 @@ impl Feed {
     }
 
     /// Runs a controller on what this feed brings: `workers` keys at a time.
-    pub fn add<C: Controller>(&mut self, controller: C, workers: usize, crew: &Crew) {
-        let (controller, queue) = (Arc::new(controller), Queue::new(crew.clock.clone()));
+    pub fn add<C: Controller>(&mut self, controller: C, workers: usize, context: &WorkerContext) {
+        let (controller, queue) = (Arc::new(controller), Queue::new(context.clock.clone()));
         let heard = queue.clone();
         self.listeners.push(Box::new(move |before, now, snapshot| {
             for key in C::keys(before, now, snapshot) {
@@ -174,8 +174,8 @@ impl Feed {
             }
         }));
         for _ in 0..workers {
-            let worker = work(Arc::clone(&controller), queue.clone(), crew.clone());
-            crew.spawner.spawn_part(C::NAME, worker);
+            let worker = work(Arc::clone(&controller), queue.clone(), context.clone());
+            context.spawner.spawn_part(C::NAME, worker);
         }
     }
 
@@ -196,8 +196,8 @@ impl Feed {
     }
 }
 
-async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Crew) {
-    let rng = crew.rng.fork(C::NAME);
+async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, context: WorkerContext) {
+    let rng = context.rng.fork(C::NAME);
     loop {
         let key = queue.next().await;
         // A bug that one key shows must not stop the work on all others.
@@ -206,7 +206,7 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Cre
             Ok(Ok(requeue)) => {
                 queue.succeeded(&key);
                 let share = u32::try_from(rng.below(1000)).unwrap_or_default();
-                requeue.due(crew.clock.now(), share)
+                requeue.due(context.clock.now(), share)
             }
             Ok(Err(ReconcileError::Again(why))) => {
                 let failures = queue.failed(&key);
@@ -220,7 +220,7 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, crew: Cre
                 Due::after(wait_after(failures, &rng))
             }
             Ok(Err(ReconcileError::Deposed)) => {
-                crew.deposed.tell();
+                context.deposed.tell();
                 Due::default()
             }
             Err(_logged) => {

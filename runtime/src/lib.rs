@@ -20,7 +20,7 @@ pub mod table;
 
 pub use any::Any;
 pub use cache::{Cache, Snapshot};
-pub use controller::{Controller, Crew, Deposed, Feed, ReconcileError, Requeue};
+pub use controller::{Controller, Deposed, Feed, ReconcileError, Requeue, WorkerContext};
 pub use events::{Recorder, Severity};
 pub use leader::{Election, Leadership, lead};
 pub use parsed::Parsed;

@@ -142,7 +142,7 @@ mod tests {
     use api::job::{JobSpec, Target};
     use api::partition_set::PartitionSetSpec;
     use api::task::TaskSpec;
-    use api::task::transition::{Step, TaskChange, apply};
+    use api::task::transition::{Applied, TaskChange, apply};
     use api::workflow_run::WorkflowRunSpec;
     use api::{KindId, Timestamp};
 
@@ -151,8 +151,8 @@ mod tests {
 
     fn changed(task: &Task, change: &TaskChange) -> Task {
         match apply(task, 1, change, Timestamp::UNIX_EPOCH).unwrap() {
-            Step::Changed(task) => *task,
-            Step::Already => panic!("nothing changed"),
+            Applied::Changed(task) => *task,
+            Applied::Already => panic!("nothing changed"),
         }
     }
 

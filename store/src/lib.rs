@@ -233,7 +233,7 @@ pub struct Event {
 
 /// Progress of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
+pub struct WatchProgress {
     /// The events of whole transactions, in order. May be empty if the store's revision has moved
     /// for other reasons.
     pub events: Vec<Event>,
@@ -283,7 +283,7 @@ pub trait Watch: Send {
     /// that [`Store::revision`] or [`Store::list`] of the same store has returned, whatever else is
     /// written to the database. An error ends the watch; open another from the revision after the
     /// last one reached. Cancel-safe.
-    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>>;
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchProgress, ReadError>>;
 }
 
 /// The interface between Heliox and what keeps its data.

@@ -84,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::task::report::Report;
-    use crate::task::transition::{Step, TaskChange, apply};
+    use crate::task::transition::{Applied, TaskChange, apply};
     use crate::task::{StopReason, TaskSpec};
 
     fn at(second: i64) -> Timestamp {
@@ -124,7 +124,7 @@ mod tests {
         tell(&task);
         for (second, change) in life {
             let attempt = task.spec.attempt;
-            if let Step::Changed(next) = apply(&task, attempt, &change, at(second)).unwrap() {
+            if let Applied::Changed(next) = apply(&task, attempt, &change, at(second)).unwrap() {
                 task = *next;
             }
             tell(&task);

@@ -54,7 +54,7 @@ pub fn restored(task: &Task, now: Timestamp) -> Task {
 mod tests {
     use super::*;
     use crate::task::report::Report;
-    use crate::task::transition::{Retry, Step, TaskChange, apply};
+    use crate::task::transition::{Applied, Retry, TaskChange, apply};
     use crate::task::{ReportState, StopReason, TaskPhase, TaskSpec};
 
     /// So many minutes into 2026.
@@ -73,8 +73,8 @@ mod tests {
 
     fn changed(task: &Task, change: &TaskChange) -> Task {
         match apply(task, task.spec.attempt, change, Timestamp::UNIX_EPOCH).unwrap() {
-            Step::Changed(next) => *next,
-            Step::Already => panic!("{change:?} is in effect"),
+            Applied::Changed(next) => *next,
+            Applied::Already => panic!("{change:?} is in effect"),
         }
     }
 
@@ -150,6 +150,6 @@ mod tests {
         let change = TaskChange::Retry(Retry { counts: true, not_before: None, avoid: None });
         let again = changed(&failed, &change);
         let asked = apply(&again, 2, &change, Timestamp::UNIX_EPOCH);
-        assert_eq!(asked, Ok(Step::Already));
+        assert_eq!(asked, Ok(Applied::Already));
     }
 }

@@ -4,7 +4,7 @@
 //!
 //! * A change names the attempt (and the binding) that it was decided on. If the task has gone on
 //!   since, it is refused.
-//! * Sending a change twice is harmless: one that is in effect already answers [`Step::Already`].
+//! * Sending a change twice is harmless: one that is in effect already answers [`Applied::Already`].
 //! * The first final report of an attempt wins and is never replaced.
 //! * What is in the completion record is not started again in the same run.
 
@@ -135,7 +135,7 @@ pub struct Amend {
 
 /// The result of a change.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub enum Applied {
     /// The task as it has to be stored.
     Changed(Box<Task>),
     /// The change is in effect already; nothing has to be stored.
@@ -159,7 +159,7 @@ pub fn apply(
     attempt: u32,
     change: &TaskChange,
     now: Timestamp,
-) -> Result<Step, Refusal> {
+) -> Result<Applied, Refusal> {
     if let Some(step) = already_in_effect(task, attempt, change) {
         return Ok(step);
     }
@@ -218,7 +218,7 @@ pub fn apply(
             next.spec.recorded = Some(task.spec.run);
         }
     }
-    Ok(Step::Changed(Box::new(next)))
+    Ok(Applied::Changed(Box::new(next)))
 }
 
 fn require(holds: bool, task: &Task, otherwise: &str) -> Result<(), Refusal> {
@@ -230,7 +230,7 @@ fn not_recorded(task: &Task) -> Result<(), Refusal> {
 }
 
 /// Whether the change was made before. Its sender did not get the answer and sends it again.
-fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<Step> {
+fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<Applied> {
     let current = attempt == task.spec.attempt;
     let same = match change {
         TaskChange::Bind { node } => current && task.node() == Some(node),
@@ -259,7 +259,7 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<S
         }
         TaskChange::Recover => current && task.loss().is_none(),
     };
-    same.then_some(Step::Already)
+    same.then_some(Applied::Already)
 }
 
 /// Whether the task's attempt is the one that followed `attempt`. After a restore, numbers may have

@@ -2,7 +2,7 @@
 
 use api::task::report::Report;
 use api::task::report::{MESSAGE_CHARS_MAX, REASON_CHARS_MAX};
-use api::task::transition::{Amend, Rerun, Retry, Step, TaskChange, apply};
+use api::task::transition::{Amend, Applied, Rerun, Retry, TaskChange, apply};
 use api::task::{Overrides, ReportState, StopReason, TaskPhase, TaskSpec};
 use api::{Task, Timestamp};
 use expect_test::{Expect, expect};
@@ -95,13 +95,13 @@ fn check(lines: &str, expected: Expect) {
             None => (line, task.spec.attempt),
         };
         let outcome = match apply(&task, attempt, &change(&task, what), now()) {
-            Ok(Step::Changed(next)) => {
+            Ok(Applied::Changed(next)) => {
                 task = *next;
                 let takes = task.takes_resources_on().map(|node| format!(" takes {node}"));
                 let takes = takes.unwrap_or_default();
                 format!("{} attempt {}{takes}", task.phase(), task.spec.attempt)
             }
-            Ok(Step::Already) => "already".to_owned(),
+            Ok(Applied::Already) => "already".to_owned(),
             Err(refusal) => format!("refused: {refusal}"),
         };
         told.push_str(&format!("{line}: {outcome}\n"));
@@ -180,7 +180,7 @@ fn a_report_beyond_its_bounds_is_cut_and_counts() {
             report.message = Some("x".repeat(100_000));
             report.reason = Some("Y".repeat(1_000));
         }
-        let Ok(Step::Changed(next)) = apply(&task, 1, &change, now()) else { panic!("{line}") };
+        let Ok(Applied::Changed(next)) = apply(&task, 1, &change, now()) else { panic!("{line}") };
         task = *next;
     }
     assert_eq!(task.phase(), TaskPhase::Failed);
@@ -415,7 +415,7 @@ fn an_attempt_remembers_the_ones_before_it_within_bounds() {
                 }),
                 line => change(&task, line),
             };
-            let Step::Changed(next) = apply(&task, attempt, &change, now()).unwrap() else {
+            let Applied::Changed(next) = apply(&task, attempt, &change, now()).unwrap() else {
                 panic!("{line} changes it")
             };
             task = *next;
@@ -503,10 +503,11 @@ fn no_number_follows_the_last_one() {
     let apply = |task: &Task, change: &TaskChange| apply(task, task.spec.attempt, change, now());
     let mut task = new_task();
     task.spec.attempt = u32::MAX;
-    let Ok(Step::Changed(bound)) = apply(&task, &TaskChange::Bind { node: "n1".to_owned() }) else {
+    let Ok(Applied::Changed(bound)) = apply(&task, &TaskChange::Bind { node: "n1".to_owned() })
+    else {
         panic!("its attempt can be bound")
     };
-    let Ok(Step::Changed(failed)) = apply(&bound, &report(&bound, ReportState::Failed)) else {
+    let Ok(Applied::Changed(failed)) = apply(&bound, &report(&bound, ReportState::Failed)) else {
         panic!("it can end")
     };
     let refused = apply(&failed, &retry(true)).unwrap_err().to_string();
@@ -515,7 +516,7 @@ fn no_number_follows_the_last_one() {
     assert!(refused.contains("cannot grow any further"), "{refused}");
     let mut task = bound;
     task.spec.binding.as_mut().unwrap().number = u32::MAX;
-    let Ok(Step::Changed(given_back)) =
+    let Ok(Applied::Changed(given_back)) =
         apply(&task, &TaskChange::Refuse { binding: u32::MAX, message: String::new() })
     else {
         panic!("it can be given back")
@@ -527,7 +528,9 @@ fn no_number_follows_the_last_one() {
     (task.spec.attempt, task.spec.failures) = (1, u32::MAX);
     task.spec.binding.as_mut().unwrap().attempt = 1;
     task.status.attempt = 1;
-    let Ok(Step::Changed(next)) = apply(&task, &retry(true)) else { panic!("it is tried again") };
+    let Ok(Applied::Changed(next)) = apply(&task, &retry(true)) else {
+        panic!("it is tried again")
+    };
     assert_eq!((next.spec.attempt, next.spec.failures), (2, u32::MAX));
 }
 
@@ -566,9 +569,9 @@ proptest! {
         for (kind, pick, age) in steps {
             let view = &seen[seen.len().saturating_sub(1 + age / 4)];
             let (attempt, change) = (view.spec.attempt, asked(view, kind, pick));
-            let Ok(Step::Changed(next)) = apply(&task, attempt, &change, now()) else { continue };
+            let Ok(Applied::Changed(next)) = apply(&task, attempt, &change, now()) else { continue };
             holds(&task, &change, &next);
-            prop_assert_eq!(apply(&next, attempt, &change, now()), Ok(Step::Already), "{:?}", change);
+            prop_assert_eq!(apply(&next, attempt, &change, now()), Ok(Applied::Already), "{:?}", change);
             task = *next;
             seen.push(task.clone());
         }

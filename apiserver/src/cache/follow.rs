@@ -7,7 +7,7 @@ use std::time::Duration;
 use api::resource_version::ResourceVersion;
 use base::{Backoff, Health, Retry, Rng};
 use bytes::Bytes;
-use store::{Key, List, News, PAGE_RECORDS_MAX, ReadError, Record, Revision, Store};
+use store::{Key, List, PAGE_RECORDS_MAX, ReadError, Record, Revision, Store, WatchProgress};
 use tracing::{error, info};
 
 use super::behind::tell_when_behind;
@@ -178,7 +178,7 @@ impl Filling {
         }
     }
 
-    fn apply(&mut self, news: &News, sharing: &mut Sharing) {
+    fn apply(&mut self, news: &WatchProgress, sharing: &mut Sharing) {
         self.reached = self.reached.max(news.reached);
         for event in &news.events {
             let known = self.objects.get(&event.key).map(|entry| entry.version.revision());
@@ -220,7 +220,7 @@ async fn read(
 }
 
 /// Applies a message of the watch. Returns the revision that the cache is then at.
-fn apply(cache: &Cache, news: &News, sharing: &mut Sharing) -> Revision {
+fn apply(cache: &Cache, news: &WatchProgress, sharing: &mut Sharing) -> Revision {
     let mut changes = Vec::with_capacity(news.events.len());
     for event in &news.events {
         let known = cache.get(&event.key);
@@ -287,7 +287,7 @@ mod tests {
     use api::{KindId, ObjectKey};
 
     use super::*;
-    use crate::cache::News as CacheNews;
+    use crate::cache::NextEvents as CacheNews;
     use crate::encoding::encode;
     use serde_json::json;
 
@@ -316,9 +316,9 @@ mod tests {
         }
     }
 
-    fn news(events: &[store::Event]) -> News {
+    fn news(events: &[store::Event]) -> WatchProgress {
         let reached = events.last().map_or(Revision::default(), |event| event.revision);
-        News { events: events.to_vec(), reached }
+        WatchProgress { events: events.to_vec(), reached }
     }
 
     fn shown(filling: &Filling) -> Vec<(String, u64)> {

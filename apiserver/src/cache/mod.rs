@@ -39,7 +39,7 @@ pub(crate) use part::Part;
 pub(crate) use scope::{Scope, Selection};
 pub(crate) use sharing::{Fields, Labels};
 use subscription::Listener;
-pub(crate) use subscription::{News, Subscription};
+pub(crate) use subscription::{NextEvents, Subscription};
 
 /// The maximum number of kept events.
 const EVENTS_MAX: usize = 200_000;
@@ -157,7 +157,7 @@ impl State {
     }
 
     /// Up to `limit` events after `after`, for all watches.
-    fn news_after(&self, after: ResourceVersion, limit: usize) -> Result<News, TooOld> {
+    fn news_after(&self, after: ResourceVersion, limit: usize) -> Result<NextEvents, TooOld> {
         let start = self.start_after(after)?;
         let events: Vec<Arc<Event>> =
             self.events.range(start..).take(limit).map(Arc::clone).collect();
@@ -166,7 +166,7 @@ impl State {
             Some(last) if !is_all => last.version,
             _ => ResourceVersion::after(self.revision.0).max(after),
         };
-        Ok(News { events, reached, is_all })
+        Ok(NextEvents { events, reached, is_all })
     }
 
     fn forget_oldest(&mut self) {
@@ -302,7 +302,11 @@ impl Cache {
     }
 
     /// Up to `limit` events after `after`, for all watches.
-    pub(crate) fn news_after(&self, after: ResourceVersion, limit: usize) -> Result<News, TooOld> {
+    pub(crate) fn news_after(
+        &self,
+        after: ResourceVersion,
+        limit: usize,
+    ) -> Result<NextEvents, TooOld> {
         self.state().news_after(after, limit)
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Objects {
 /// The position of an object, or the position to insert it at, which may be one past the end of a
 /// run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
+struct Position {
     run: usize,
     at: usize,
 }
@@ -39,35 +39,35 @@ impl Objects {
 
     /// The first position whose key `is_before` does not hold for. It must hold for all keys up to
     /// some point and for none after it.
-    fn seek(&self, is_before: impl Fn(&str) -> bool) -> Place {
+    fn seek(&self, is_before: impl Fn(&str) -> bool) -> Position {
         let after = self.runs.partition_point(|run| is_before(&run[0].0));
-        let Some(run) = after.checked_sub(1) else { return Place { run: 0, at: 0 } };
+        let Some(run) = after.checked_sub(1) else { return Position { run: 0, at: 0 } };
         let at = self.runs[run].partition_point(|(key, _)| is_before(key));
-        Place { run, at }
+        Position { run, at }
     }
 
     /// The position of a key, or else the position to insert it at.
-    fn find(&self, key: &str) -> Result<Place, Place> {
+    fn find(&self, key: &str) -> Result<Position, Position> {
         let after = self.runs.partition_point(|run| &*run[0].0 <= key);
-        let Some(run) = after.checked_sub(1) else { return Err(Place { run: 0, at: 0 }) };
+        let Some(run) = after.checked_sub(1) else { return Err(Position { run: 0, at: 0 }) };
         match self.runs[run].binary_search_by(|(there, _)| (**there).cmp(key)) {
-            Ok(at) => Ok(Place { run, at }),
-            Err(at) => Err(Place { run, at }),
+            Ok(at) => Ok(Position { run, at }),
+            Err(at) => Err(Position { run, at }),
         }
     }
 
     pub(super) fn get(&self, key: &str) -> Option<&Arc<Entry>> {
-        let Place { run, at } = self.find(key).ok()?;
+        let Position { run, at } = self.find(key).ok()?;
         Some(&self.runs[run][at].1)
     }
 
     /// Inserts an object, and returns what it replaces.
     pub(super) fn insert(&mut self, key: Key, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let Place { run, at } = match self.find(&key) {
-            Ok(Place { run, at }) => {
+        let Position { run, at } = match self.find(&key) {
+            Ok(Position { run, at }) => {
                 return Some(std::mem::replace(&mut self.runs[run][at].1, entry));
             }
-            Err(place) => place,
+            Err(position) => position,
         };
         self.len += 1;
         let Some(objects) = self.runs.get_mut(run) else {
@@ -96,7 +96,7 @@ impl Objects {
 
     /// Removes an object.
     pub(super) fn remove(&mut self, key: &str) -> Option<Arc<Entry>> {
-        let Place { run, at } = self.find(key).ok()?;
+        let Position { run, at } = self.find(key).ok()?;
         let (_, before) = self.runs[run].remove(at);
         self.len -= 1;
         // Merge this run with its neighbour if the two are small. An empty run is always merged
@@ -130,8 +130,8 @@ impl Objects {
     }
 
     /// The number of objects before a position.
-    fn rank(&self, place: Place) -> usize {
-        self.runs[..place.run].iter().map(Vec::len).sum::<usize>() + place.at
+    fn rank(&self, position: Position) -> usize {
+        self.runs[..position.run].iter().map(Vec::len).sum::<usize>() + position.at
     }
 }
 
@@ -147,7 +147,7 @@ impl FromIterator<(Key, Arc<Entry>)> for Objects {
 #[derive(Debug)]
 pub(super) struct Within<'a> {
     objects: &'a Objects,
-    next: Place,
+    next: Position,
     left: usize,
 }
 
@@ -156,13 +156,13 @@ impl<'a> Iterator for Within<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let Place { run, at } = self.next;
+        let Position { run, at } = self.next;
         if let Some((_, entry)) = self.objects.runs.get(run)?.get(at) {
             self.next.at += 1;
             return Some(entry);
         }
         // Past the end of a run comes the first object of the next one.
-        self.next = Place { run: run + 1, at: 1 };
+        self.next = Position { run: run + 1, at: 1 };
         Some(&self.objects.runs.get(run + 1)?.first()?.1)
     }
 

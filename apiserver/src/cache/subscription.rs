@@ -83,7 +83,7 @@ impl Listener {
 
 /// Some events, in order.
 #[derive(Debug)]
-pub(crate) struct News {
+pub(crate) struct NextEvents {
     /// All events up to `reached` that may concern the listener, and possibly others.
     pub(crate) events: Vec<Arc<Event>>,
     pub(crate) reached: ResourceVersion,
@@ -123,7 +123,7 @@ impl Cache {
 
 impl Subscription {
     /// Up to `limit` events after `after`, and the version that they lead to.
-    pub(crate) fn news(&self, after: ResourceVersion, limit: usize) -> Result<News, TooOld> {
+    pub(crate) fn news(&self, after: ResourceVersion, limit: usize) -> Result<NextEvents, TooOld> {
         let state = self.cache.state();
         let mut unread = self.listener.unread();
         let news = match &mut *unread {
@@ -153,7 +153,7 @@ fn announced(
     state: &State,
     versions: &mut VecDeque<ResourceVersion>,
     (after, limit): (ResourceVersion, usize),
-) -> Result<News, TooOld> {
+) -> Result<NextEvents, TooOld> {
     let mut events = Vec::with_capacity(versions.len().min(limit));
     while events.len() < limit
         && let Some(version) = versions.pop_front()
@@ -169,7 +169,7 @@ fn announced(
         Some(last) if !is_all => last.version,
         _ => ResourceVersion::after(state.revision.0).max(after),
     };
-    Ok(News { events, reached, is_all })
+    Ok(NextEvents { events, reached, is_all })
 }
 
 #[cfg(test)]

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::query::{IncludeObject, Query, bad};
 use super::{Answer, Call, Place, answer, read, table};
 use crate::access::{Ask, What};
-use crate::cache::{Entry, Event, News, Scope, Selection, Subscription, TooOld};
+use crate::cache::{Entry, Event, NextEvents, Scope, Selection, Subscription, TooOld};
 use crate::{Server, kinds};
 
 /// A watch says something at least this often: where nothing changes, a bookmark.
@@ -272,7 +272,7 @@ impl Session {
                     let line = json!({ "type": "ERROR", "object": expired(too_old).to_status() });
                     return Some(format!("{line}\n").into());
                 }
-                Ok(News { events, reached, is_all }) => {
+                Ok(NextEvents { events, reached, is_all }) => {
                     self.sent = reached;
                     self.lines.extend(events.iter().filter_map(|event| line(&self.scope, event)));
                     if is_all
@@ -291,7 +291,7 @@ impl Session {
         let bookmark_at = self.said_at + silence_max(self.subscription.number());
         if Instant::now() < bookmark_at {
             let until = bookmark_at.min(self.ends_at);
-            // News or the time: either way it is looked again.
+            // NextEvents or the time: either way it is looked again.
             let _news = tokio::time::timeout_at(until, self.subscription.woken()).await;
             return None;
         }

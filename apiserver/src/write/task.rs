@@ -2,7 +2,7 @@
 
 use api::status::Refusal;
 use api::task::TaskState;
-use api::task::transition::{self, Step, TaskChange};
+use api::task::transition::{self, Applied, TaskChange};
 use api::{Kind as _, KindId, ObjectKey, Task, Timestamp};
 use store::Guard;
 
@@ -42,8 +42,8 @@ pub(super) fn applied(
     now: Timestamp,
 ) -> Result<Option<Task>, Refusal> {
     match transition::apply(task, attempt, change, now) {
-        Ok(Step::Changed(next)) => Ok(Some(*next)),
-        Ok(Step::Already) => Ok(None),
+        Ok(Applied::Changed(next)) => Ok(Some(*next)),
+        Ok(Applied::Already) => Ok(None),
         Err(refusal) => Err(conflict(KindId::Task, task.name(), refusal)),
     }
 }

@@ -40,14 +40,14 @@ struct Queue {
 /// A turn, or a request whose time to wait is over. The turn ends when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
-    /// Dropped before the place, so that the queue exists for as long as anybody has its turn.
+    /// Dropped before the slot, so that the queue exists for as long as anybody has its turn.
     _held: Option<OwnedMutexGuard<()>>,
-    _place: Place,
+    _slot: QueueSlot,
 }
 
 /// A place in a queue.
 #[derive(Debug)]
-struct Place {
+struct QueueSlot {
     turns: Turns,
     key: Key,
 }
@@ -55,18 +55,18 @@ struct Place {
 impl Turns {
     /// Waits for the turn to change the object at `key`. Cancel-safe.
     pub(crate) async fn take(&self, key: Key) -> Turn {
-        let (place, turn) = self.join(key);
+        let (slot, turn) = self.join(key);
         let held = tokio::time::timeout(WAIT_MAX, turn.lock_owned()).await.ok();
-        Turn { _held: held, _place: place }
+        Turn { _held: held, _slot: slot }
     }
 
-    fn join(&self, key: Key) -> (Place, Arc<tokio::sync::Mutex<()>>) {
+    fn join(&self, key: Key) -> (QueueSlot, Arc<tokio::sync::Mutex<()>>) {
         let mut queues = self.queues();
         let queue = queues.entry(Arc::clone(&key)).or_default();
         queue.requests += 1;
         let turn = Arc::clone(&queue.turn);
         drop(queues);
-        (Place { turns: self.clone(), key }, turn)
+        (QueueSlot { turns: self.clone(), key }, turn)
     }
 
     fn queues(&self) -> MutexGuard<'_, BTreeMap<Key, Queue>> {
@@ -74,7 +74,7 @@ impl Turns {
     }
 }
 
-impl Drop for Place {
+impl Drop for QueueSlot {
     fn drop(&mut self) {
         let mut queues = self.turns.queues();
         if let Some(queue) = queues.get_mut(&self.key) {

@@ -8,8 +8,8 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use store::{
-    BeginError, Group, LeaseId, List, News, Outcome, Page, ReadError, Record, Revision, Simulated,
-    Store, Watch,
+    BeginError, Group, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Simulated, Store,
+    Watch, WatchProgress,
 };
 use tokio::sync::watch;
 
@@ -113,7 +113,7 @@ struct HeldWatch {
 }
 
 impl Watch for HeldWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchProgress, ReadError>> {
         async move {
             tokio::select! {
                 biased;

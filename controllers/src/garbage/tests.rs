@@ -13,7 +13,7 @@ use api::core::ConfigMap;
 use api::job::JobSpec;
 use api::object::Kind as _;
 use api::resource_version::ResourceVersion;
-use api::task::transition::{Step, TaskChange, apply};
+use api::task::transition::{Applied, TaskChange, apply};
 use api::task::{StopReason, TaskSpec};
 use api::{
     CompletionChunk, Job, KindId, ObjectKey, ObjectMeta, Task, TaskTemplate, Time, Timestamp,
@@ -46,8 +46,8 @@ fn task(name: &str) -> Task {
 
 fn changed(task: &Task, change: &TaskChange) -> Task {
     match apply(task, task.spec.attempt, change, Timestamp::UNIX_EPOCH).unwrap() {
-        Step::Changed(task) => *task,
-        Step::Already => panic!("nothing changed"),
+        Applied::Changed(task) => *task,
+        Applied::Already => panic!("nothing changed"),
     }
 }
 

@@ -7,7 +7,7 @@ use api::completion::{End, chunk_name, place_of};
 use api::object::Kind as _;
 use api::resource::Resource as _;
 use api::size::json_bytes;
-use api::task::transition::{Step, TaskChange, apply};
+use api::task::transition::{Applied, TaskChange, apply};
 use api::task::{StopReason, TaskState};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 use jiff::SignedDuration;
@@ -108,11 +108,11 @@ impl World {
     pub(super) fn change(&mut self, name: &str, change: &TaskChange) -> bool {
         let Some(task) = self.tasks.get(name) else { return false };
         match apply(task, task.spec.attempt, change, self.now) {
-            Ok(Step::Changed(task)) => {
+            Ok(Applied::Changed(task)) => {
                 self.tasks.insert(name.to_owned(), Arc::from(task));
                 true
             }
-            Ok(Step::Already) => true,
+            Ok(Applied::Already) => true,
             Err(_) => false,
         }
     }
@@ -158,7 +158,7 @@ impl World {
                 let task = self.tasks.get(&of.key.name).filter(|task| task.uid() == of.uid);
                 let task = task.ok_or("no such task")?;
                 let step = apply(task, *attempt, change, self.now);
-                if let Step::Changed(task) = step.map_err(|refusal| refusal.to_string())? {
+                if let Applied::Changed(task) = step.map_err(|refusal| refusal.to_string())? {
                     self.tasks.insert(of.key.name.clone(), Arc::from(task));
                 }
                 Ok(())

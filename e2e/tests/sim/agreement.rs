@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use api::node::NodeSpec;
-use api::task::transition::{Step, TaskChange, apply};
+use api::task::transition::{Applied, TaskChange, apply};
 use api::task::{ReportState, TaskSpec};
 use api::task_template::TaskTemplateSpec;
 use api::{Kind as _, Node, Task, TaskTemplate, Timestamp};
@@ -153,7 +153,7 @@ impl World {
 
     fn change(&mut self, identity: &Identity, change: &TaskChange) {
         let Some(task) = self.tasks.get_mut(identity) else { return };
-        if let Ok(Step::Changed(next)) = apply(task, 1, change, Timestamp::UNIX_EPOCH) {
+        if let Ok(Applied::Changed(next)) = apply(task, 1, change, Timestamp::UNIX_EPOCH) {
             *task = *next;
             self.snapshot.apply(Change::Task(Arc::new(task.clone())));
         }
@@ -315,7 +315,7 @@ proptest! {
             for task in world.tasks.values().filter(|task| task.node().is_none()) {
                 for (agent, node) in NODES.into_iter().enumerate() {
                     let bind = TaskChange::Bind { node: node.to_owned() };
-                    let Ok(Step::Changed(bound)) = apply(task, 1, &bind, Timestamp::UNIX_EPOCH)
+                    let Ok(Applied::Changed(bound)) = apply(task, 1, &bind, Timestamp::UNIX_EPOCH)
                     else { continue };
                     let plan = world.decide(agent, Some(&bound));
                     let attempt = plan.changes[&identity(task)].as_ref().unwrap();

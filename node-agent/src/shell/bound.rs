@@ -159,7 +159,7 @@ fn template_of(task: &Task) -> ObjectKey {
 mod tests {
     use api::Timestamp;
     use api::resource_version::ResourceVersion;
-    use api::task::transition::{Step, TaskChange, apply};
+    use api::task::transition::{Applied, TaskChange, apply};
     use api::task::{StopReason, TaskSpec};
 
     use super::*;
@@ -174,8 +174,8 @@ mod tests {
 
     fn changed(task: &Task, change: &TaskChange) -> Task {
         match apply(task, task.spec.attempt, change, Timestamp::UNIX_EPOCH).unwrap() {
-            Step::Changed(next) => *next,
-            Step::Already => task.clone(),
+            Applied::Changed(next) => *next,
+            Applied::Already => task.clone(),
         }
     }
 

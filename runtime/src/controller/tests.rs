@@ -14,17 +14,17 @@ use tokio::time::{Instant, sleep};
 use super::*;
 use crate::reflector::Change;
 
-fn crew(tasks: &Tasks) -> Crew {
+fn context(tasks: &Tasks) -> WorkerContext {
     let clock = Clock::simulated(Timestamp::UNIX_EPOCH);
     let (rng, deposed) = (Rng::seeded(1), Deposed::default());
-    Crew { spawner: tasks.spawner(), rng, clock, deposed }
+    WorkerContext { spawner: tasks.spawner(), rng, clock, deposed }
 }
 
 fn start<C: Controller>(controller: C, workers: usize, tasks: &Tasks) -> Queue<C::Key> {
-    let (controller, crew) = (Arc::new(controller), crew(tasks));
-    let queue = Queue::new(crew.clock.clone());
+    let (controller, context) = (Arc::new(controller), context(tasks));
+    let queue = Queue::new(context.clock.clone());
     for _ in 0..workers {
-        let worker = work(Arc::clone(&controller), queue.clone(), crew.clone());
+        let worker = work(Arc::clone(&controller), queue.clone(), context.clone());
         tasks.spawn_part("worker", worker);
     }
     queue
@@ -206,7 +206,7 @@ async fn an_event_finds_related_objects_as_they_are_with_it() {
     let tasks = Tasks::new("test");
     let (looks, mut looked) = mpsc::unbounded_channel();
     let mut feed = Feed::new(Cache::default());
-    feed.add(Mapped(looks), 1, &crew(&tasks));
+    feed.add(Mapped(looks), 1, &context(&tasks));
     let job = |name: &str, set: &str| {
         let target = Target { partition_set: set.to_owned(), ..Target::default() };
         let spec = JobSpec { target: Some(target), ..JobSpec::default() };

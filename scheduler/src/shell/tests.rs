@@ -108,7 +108,7 @@ impl Server {
         };
         let task = self.tasks[place].clone();
         match transition::apply(&task, *attempt, change, Timestamp::UNIX_EPOCH) {
-            Ok(transition::Step::Changed(next)) => {
+            Ok(transition::Applied::Changed(next)) => {
                 self.journal.push(what);
                 self.revision += 1;
                 let object = wire(&*next, self.revision);
@@ -116,7 +116,7 @@ impl Server {
                 self.event("MODIFIED", &object);
                 GroupResult::Done
             }
-            Ok(transition::Step::Already) => {
+            Ok(transition::Applied::Already) => {
                 self.journal.push(format!("{what} (again)"));
                 GroupResult::Done
             }

@@ -24,8 +24,8 @@ pub use self::reads::*;
 pub use self::watches::*;
 pub use self::writes::*;
 use crate::{
-    Event, Expectation, Group, Key, List, News, Outcome, Page, ReadError, Record, Revision, Store,
-    Watch,
+    Event, Expectation, Group, Key, List, Outcome, Page, ReadError, Record, Revision, Store, Watch,
+    WatchProgress,
 };
 
 /// How long a law waits for something that must happen. Only a broken store takes that long.
@@ -203,7 +203,7 @@ async fn next(watch: &mut Box<dyn Watch>) -> Vec<Event> {
 /// The next events, skipping progress without events. Cancel-safe.
 pub async fn next_events(watch: &mut dyn Watch) -> Result<Vec<Event>, ReadError> {
     loop {
-        let News { events, .. } = watch.next().await?;
+        let WatchProgress { events, .. } = watch.next().await?;
         if !events.is_empty() {
             return Ok(events);
         }

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use crate::embedded::read::{Failure, Snapshot};
 use crate::embedded::writer::{Progress, Shared, lock};
-use crate::{Event, Key, News, ReadError, Revision, Watch};
+use crate::{Event, Key, ReadError, Revision, Watch, WatchProgress};
 
 /// Most changes that one step reads from disk: a few milliseconds, so that others get their turn.
 const CHANGES_MAX: usize = 500;
@@ -43,7 +43,7 @@ impl LogWatch {
         Ok(Self { shared: Arc::downgrade(shared), progress, prefix: prefix.into(), next: from })
     }
 
-    async fn advance(&mut self) -> Result<News, ReadError> {
+    async fn advance(&mut self) -> Result<WatchProgress, ReadError> {
         loop {
             let progress = *self.progress.borrow_and_update();
             progress.check()?;
@@ -58,7 +58,7 @@ impl LogWatch {
             let events = self.read(progress.revision)?;
             if self.next > before {
                 let reached = Revision(self.next.0.saturating_sub(1));
-                return Ok(News { events, reached });
+                return Ok(WatchProgress { events, reached });
             }
             tokio::task::yield_now().await;
         }
@@ -101,7 +101,7 @@ impl LogWatch {
 }
 
 impl Watch for LogWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchProgress, ReadError>> {
         self.advance().boxed()
     }
 }

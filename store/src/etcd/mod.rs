@@ -55,12 +55,12 @@ pub struct Etcd {
 
 /// The revisions that users of this store are reading at, as etcd counts.
 #[derive(Debug)]
-struct Held {
+struct HeldRevisions {
     holds: Holds,
     shift: Arc<RwLock<Shift>>,
 }
 
-impl Held {
+impl HeldRevisions {
     /// The oldest revision that has been held for less than `age`.
     fn oldest_within(&self, age: Duration) -> Option<Revision> {
         let shift = *self.shift.read().unwrap_or_else(PoisonError::into_inner);
@@ -115,7 +115,7 @@ impl Etcd {
             .await
             .map_err(|error| ConnectError::Unreachable(error.to_string()))?;
         let (shift, holds) = (Arc::new(RwLock::new(shift)), Holds::default());
-        let held = Held { holds: holds.clone(), shift: Arc::clone(&shift) };
+        let held = HeldRevisions { holds: holds.clone(), shift: Arc::clone(&shift) };
         tasks.spawn_part("store room", room::keep(Arc::clone(&remote), held, tasks.stop_signal()));
         Ok(Self { direct: Direct { remote, queue }, shift, holds })
     }

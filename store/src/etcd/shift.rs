@@ -18,8 +18,8 @@ use crate::etcd::Remote;
 use crate::etcd::members::Trouble;
 use crate::etcd::watch::EtcdWatch;
 use crate::{
-    BeginError, Conflict, Event, Expectation, Group, News, Outcome, Page, ReadError, Record,
-    Revision, Watch,
+    BeginError, Conflict, Event, Expectation, Group, Outcome, Page, ReadError, Record, Revision,
+    Watch, WatchProgress,
 };
 
 /// How revisions differ from etcd's own.
@@ -74,8 +74,8 @@ impl Shift {
         Page { revision: self.shown(page.revision), records, more: page.more }
     }
 
-    fn news(self, news: News) -> News {
-        News {
+    fn news(self, news: WatchProgress) -> WatchProgress {
+        WatchProgress {
             events: news.events.into_iter().map(|event| self.event(event)).collect(),
             reached: self.shown(news.reached),
         }
@@ -146,7 +146,7 @@ impl ShiftedWatch {
         Self { watch, shift, now }
     }
 
-    async fn advance(&mut self) -> Result<News, ReadError> {
+    async fn advance(&mut self) -> Result<WatchProgress, ReadError> {
         let news = self.watch.next().await.map_err(|error| self.shift.error(error))?;
         let now = *self.now.read().unwrap_or_else(PoisonError::into_inner);
         if now != self.shift {
@@ -158,7 +158,7 @@ impl ShiftedWatch {
 }
 
 impl Watch for ShiftedWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchProgress, ReadError>> {
         self.advance().boxed()
     }
 }

@@ -27,7 +27,7 @@ use crate::etcd::barrier::{Barrier, Stuck};
 use crate::etcd::format::{Decoded, Keyspace, revision, signed};
 use crate::etcd::members::{CALL_TIMEOUT, MESSAGE_BYTES_MAX, READ_PATIENCE, Trouble};
 use crate::etcd::read::foreign;
-use crate::{Event, Key, News, ReadError, Record, Revision, Watch};
+use crate::{Event, Key, ReadError, Record, Revision, Watch, WatchProgress};
 
 /// etcd's number for a delete.
 const DELETE: i32 = 1;
@@ -116,7 +116,7 @@ impl EtcdWatch {
         Ok(watch)
     }
 
-    async fn advance(&mut self) -> Result<News, ReadError> {
+    async fn advance(&mut self) -> Result<WatchProgress, ReadError> {
         loop {
             let Some(stream) = &mut self.stream else {
                 self.resume().await?;
@@ -195,7 +195,7 @@ impl EtcdWatch {
 }
 
 impl Watch for EtcdWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchProgress, ReadError>> {
         self.advance().boxed()
     }
 }
@@ -235,7 +235,7 @@ impl Joiner {
     }
 
     /// Takes an answer, and returns what is complete now.
-    fn take(&mut self, answer: PbWatchResponse) -> News {
+    fn take(&mut self, answer: PbWatchResponse) -> WatchProgress {
         let mut whole = std::mem::take(&mut self.held);
         whole.extend(answer.events.into_iter().filter(|event| at(event) >= self.next));
         if answer.fragment
@@ -246,7 +246,7 @@ impl Joiner {
         if let Some(last) = whole.last() {
             self.next = Revision(at(last).0 + 1);
         }
-        let mut news = News { events: Vec::new(), reached: self.reached() };
+        let mut news = WatchProgress { events: Vec::new(), reached: self.reached() };
         let mut last = None;
         for event in whole.into_iter().filter_map(|event| read_event(&self.keys, event)) {
             // An event without a position gets the one after the event before it.
@@ -267,7 +267,7 @@ fn at(event: &PbEvent) -> Revision {
 }
 
 /// The content of an event.
-struct Told {
+struct DecodedEvent {
     revision: Revision,
     /// `None` for a delete, which cannot carry a position, and for a write of another program.
     position: Option<u32>,
@@ -276,7 +276,7 @@ struct Told {
     before: Option<Record>,
 }
 
-impl Told {
+impl DecodedEvent {
     fn at(self, position: u32) -> Event {
         let Self { revision, key, now, before, .. } = self;
         let now = now.map(|record| Record { position, ..record });
@@ -285,20 +285,20 @@ impl Told {
 }
 
 /// Reads an event; `None` if callers cannot use its key.
-fn read_event(keys: &Keyspace, event: PbEvent) -> Option<Told> {
+fn read_event(keys: &Keyspace, event: PbEvent) -> Option<DecodedEvent> {
     let pair = event.kv?;
     let key = keys.key(&pair.key)?;
     let revision = revision(pair.mod_revision);
     let before = event.prev_kv.and_then(|pair| keys.decode(pair)).map(|before| before.record);
     if event.r#type == DELETE {
-        return Some(Told { revision, position: None, key, now: None, before });
+        return Some(DecodedEvent { revision, position: None, key, now: None, before });
     }
     let Decoded { record, id } = keys.decode(pair)?;
     if id.is_none() {
         warn!("{}", foreign(&key));
     }
     let position = id.map(|_| record.position);
-    Some(Told { revision, position, key, now: Some(record), before })
+    Some(DecodedEvent { revision, position, key, now: Some(record), before })
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ pub(crate) struct Request {
 /// A group that is ready to be sent.
 #[derive(Debug)]
 struct Ready {
-    place: Place,
+    place: OutcomeSlot,
     named: Named,
     load: Load,
     alone: bool,
@@ -51,7 +51,7 @@ struct Ready {
 
 /// Where the outcome of a group belongs.
 #[derive(Debug, Clone, Copy)]
-struct Place {
+struct OutcomeSlot {
     call: u64,
     index: usize,
 }
@@ -82,7 +82,7 @@ struct Queue {
 }
 
 /// The result of a transaction.
-type Sent = Vec<(Place, Instant, Ending)>;
+type Sent = Vec<(OutcomeSlot, Instant, Ending)>;
 
 /// Runs until it is told to stop or every handle is gone. What is in the queue by then is still
 /// done. `writer` must not be the number of another process.
@@ -147,12 +147,12 @@ impl Queue {
             self.answer(call);
         }
         for index in free {
-            self.make_ready(Place { call, index });
+            self.make_ready(OutcomeSlot { call, index });
         }
     }
 
     /// A group no longer waits for others of its call.
-    fn make_ready(&mut self, place: Place) {
+    fn make_ready(&mut self, place: OutcomeSlot) {
         let Some(call) = self.calls.get_mut(&place.call) else {
             return;
         };
@@ -170,7 +170,7 @@ impl Queue {
         self.ready.push_back(Ready { place, named, load, alone, deadline });
     }
 
-    fn finish(&mut self, place: Place, outcome: Outcome) {
+    fn finish(&mut self, place: OutcomeSlot, outcome: Outcome) {
         let Some(call) = self.calls.get_mut(&place.call) else {
             return;
         };
@@ -187,7 +187,7 @@ impl Queue {
             self.answer(place.call);
         }
         for index in freed {
-            self.make_ready(Place { call: place.call, index });
+            self.make_ready(OutcomeSlot { call: place.call, index });
         }
     }
 

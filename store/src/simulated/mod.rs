@@ -19,8 +19,8 @@ pub use self::faults::{Fault, Faults};
 use self::state::State;
 use crate::gathering::Gathering;
 use crate::{
-    BeginError, Group, Key, LeaseId, List, News, Outcome, Page, ReadError, Record, Revision, Store,
-    Watch,
+    BeginError, Group, Key, LeaseId, List, Outcome, Page, ReadError, Record, Revision, Store,
+    Watch, WatchProgress,
 };
 
 /// A simulated store. Clones are handles to the same data: an apiserver that "crashes" drops its
@@ -230,7 +230,7 @@ struct SimulatedWatch {
 }
 
 impl SimulatedWatch {
-    async fn advance(&mut self) -> Result<News, ReadError> {
+    async fn advance(&mut self) -> Result<WatchProgress, ReadError> {
         loop {
             if self.signal.borrow_and_update().cuts != self.cuts {
                 return Err(unavailable("the watch was cut on demand"));
@@ -242,7 +242,7 @@ impl SimulatedWatch {
             let events = events?;
             if self.next <= revision {
                 self.next = Revision(revision.0 + 1);
-                return Ok(News { events, reached: revision });
+                return Ok(WatchProgress { events, reached: revision });
             }
             let (_, wake_at) = *self.changed.borrow_and_update();
             tokio::select! {
@@ -257,7 +257,7 @@ impl SimulatedWatch {
 }
 
 impl Watch for SimulatedWatch {
-    fn next(&mut self) -> BoxFuture<'_, Result<News, ReadError>> {
+    fn next(&mut self) -> BoxFuture<'_, Result<WatchProgress, ReadError>> {
         self.advance().boxed()
     }
 }

@@ -131,7 +131,7 @@ impl Watcher {
     fn read(&mut self, limit: usize) -> usize {
         let mut looked_at = 0;
         loop {
-            let News { events, reached, is_all } =
+            let NextEvents { events, reached, is_all } =
                 self.subscription.news(self.sent, limit).unwrap();
             assert!(events.len() <= limit && reached >= self.sent);
             looked_at += events.len();

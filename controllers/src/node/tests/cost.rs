@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::node::NodeLease;
-use api::task::transition::{Step, TaskChange, apply};
+use api::task::transition::{Applied, TaskChange, apply};
 use api::task::{StopReason, TaskSpec};
 use api::{Node, Task, Timestamp};
 use runtime::{Any, Controller as _, Requeue, Snapshot};
@@ -30,7 +30,7 @@ fn task(name: &str, node: &str, changes: &[TaskChange]) -> Task {
     let mut task = Task::new("default", name, spec);
     let bind = TaskChange::Bind { node: node.to_owned() };
     for change in [&bind].into_iter().chain(changes) {
-        let Step::Changed(next) = apply(&task, 1, change, Timestamp::UNIX_EPOCH).unwrap() else {
+        let Applied::Changed(next) = apply(&task, 1, change, Timestamp::UNIX_EPOCH).unwrap() else {
             panic!("{change:?} changes nothing")
         };
         task = *next;

@@ -16,7 +16,7 @@ use api::node::NodeSpec;
 use api::object::Kind as _;
 use api::placement::{LossAction, OnNodeLoss};
 use api::task::report::Report;
-use api::task::transition::{Step, TaskChange, apply};
+use api::task::transition::{Applied, TaskChange, apply};
 use api::task::{ReportState, StopReason, TaskSpec};
 use api::{Node, Task, Timestamp};
 use expect_test::{Expect, expect};
@@ -78,7 +78,7 @@ impl World {
                 let spec = TaskSpec { run: 1, attempt: 1, ..TaskSpec::default() };
                 let task = Task::new("default", rest[0], spec);
                 let bind = TaskChange::Bind { node: rest[1].to_owned() };
-                let Step::Changed(task) = apply(&task, 1, &bind, self.now).unwrap() else {
+                let Applied::Changed(task) = apply(&task, 1, &bind, self.now).unwrap() else {
                     panic!("not bound")
                 };
                 let wait = rest.get(2) == Some(&"wait");
@@ -131,7 +131,7 @@ impl World {
     /// Changes one part of a task, as its writer would.
     fn change(&mut self, name: &str, change: &TaskChange) {
         let (task, _) = self.tasks.get_mut(name).unwrap();
-        let Step::Changed(next) = apply(task, 1, change, self.now).unwrap() else {
+        let Applied::Changed(next) = apply(task, 1, change, self.now).unwrap() else {
             panic!("{change:?} changes nothing")
         };
         *task = *next;
@@ -173,7 +173,7 @@ impl World {
                 }
                 Action::Task { task: of, attempt, change } => {
                     let (task, _) = self.tasks.get_mut(&of.key.name).unwrap();
-                    let Step::Changed(next) = apply(task, *attempt, change, self.now).unwrap()
+                    let Applied::Changed(next) = apply(task, *attempt, change, self.now).unwrap()
                     else {
                         panic!("asked for twice: {change:?}")
                     };

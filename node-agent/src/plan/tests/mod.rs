@@ -87,8 +87,8 @@ impl World {
         let task = self.tasks.get_mut(&id(index)).unwrap();
         let now = at(self.now);
         match transition::apply(task, 1, change, now).unwrap() {
-            transition::Step::Changed(next) => *task = *next,
-            transition::Step::Already => (),
+            transition::Applied::Changed(next) => *task = *next,
+            transition::Applied::Already => (),
         }
     }
 
@@ -187,7 +187,7 @@ impl World {
             heard.insert(attempt.identity.clone());
             let Some(task) = self.tasks.get_mut(&attempt.identity) else { continue };
             let action = transition::apply(task, attempt.identity.attempt(), &change, at(self.now));
-            if let Ok(transition::Step::Changed(next)) = action {
+            if let Ok(transition::Applied::Changed(next)) = action {
                 *task = *next;
             }
         }

@@ -43,7 +43,7 @@ fn a_next_attempt_gets_another_port() {
     let mut task = Task::new("default", "t-0", spec);
     task.metadata.uid = Some("0".to_owned());
     let bind = TaskChange::Bind { node: "n1".to_owned() };
-    let Ok(transition::Step::Changed(task)) = transition::apply(&task, 3, &bind, at(0)) else {
+    let Ok(transition::Applied::Changed(task)) = transition::apply(&task, 3, &bind, at(0)) else {
         panic!("it is bound")
     };
     world.tasks.insert(Identity::new("default", "t-0", "0", 3).unwrap(), *task);

@@ -30,11 +30,11 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 use tracing::{debug, info};
 
-use self::plan::{Member, PERIOD, STALL_MAX, Size, Step, largest, next};
+use self::plan::{Action, Member, PERIOD, STALL_MAX, Size, largest, next};
 use self::tries::{Tries, What};
 use crate::etcd::format::signed;
 use crate::etcd::members::{CALL_TIMEOUT, Trouble};
-use crate::etcd::{Held, Remote};
+use crate::etcd::{HeldRevisions, Remote};
 
 /// How often a full etcd is looked at.
 const LOOK: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ const COMPACT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a member shows.
 #[derive(Debug)]
-enum Look {
+enum MemberState {
     Size(Size),
     /// Reads from it do not get an answer.
     Stalls,
@@ -57,7 +57,7 @@ enum Look {
 
 /// Frees space whenever etcd is full, until it is told to stop. A process that ends does not wait
 /// for a defragmentation.
-pub(crate) async fn keep(remote: Arc<Remote>, held: Held, stop: Stop) {
+pub(crate) async fn keep(remote: Arc<Remote>, held: HeldRevisions, stop: Stop) {
     tokio::select! {
         biased;
         () = stop.requested() => (),
@@ -65,7 +65,7 @@ pub(crate) async fn keep(remote: Arc<Remote>, held: Held, stop: Stop) {
     }
 }
 
-async fn make_room_when_full(remote: Arc<Remote>, held: Held) {
+async fn make_room_when_full(remote: Arc<Remote>, held: HeldRevisions) {
     let mut fullness = remote.members.fullness();
     let mut tries = Tries::default();
     loop {
@@ -94,7 +94,7 @@ async fn make_room_when_full(remote: Arc<Remote>, held: Held) {
 
 impl Remote {
     /// Looks at a full etcd once, and acts.
-    async fn make_room(&self, tries: &mut Tries, held: &Held) -> Result<(), Trouble> {
+    async fn make_room(&self, tries: &mut Tries, held: &HeldRevisions) -> Result<(), Trouble> {
         if self.takes_puts().await? {
             return Ok(());
         }
@@ -105,11 +105,11 @@ impl Remote {
             let members = self.look(tries).await?;
             tries.seen(self.members.seen());
             match next(&members, tries.last_disarmed()) {
-                Step::Wait(why) => {
+                Action::Wait(why) => {
                     debug!(?why, ?members, "no room can be made in etcd now");
                     return Ok(());
                 }
-                Step::Defragment(member) => {
+                Action::Defragment(member) => {
                     info!(member, ?members, "etcd is full: defragmenting a member");
                     let done = self.defragment(member).await;
                     if let Err(trouble @ Trouble::Forbidden(_)) = done {
@@ -117,7 +117,7 @@ impl Remote {
                     }
                     tries.defragmented(member, done.as_ref().copied());
                 }
-                Step::Disarm => {
+                Action::Disarm => {
                     self.disarm().await?;
                     tries.disarmed(largest(&members).unwrap_or_default());
                     return self.takes_puts().await.map(drop);
@@ -146,7 +146,7 @@ impl Remote {
     }
 
     /// Compacts the history up to the last look. Only then is the space of deleted values free.
-    async fn forget_history(&self, tries: &mut Tries, held: &Held) -> Result<(), Trouble> {
+    async fn forget_history(&self, tries: &mut Tries, held: &HeldRevisions) -> Result<(), Trouble> {
         let Some(upto) = tries.to_forget(held.oldest_within(HELD_MAX)) else { return Ok(()) };
         let Some(revision) = signed(upto.0) else { return Ok(()) };
         let mut client = self.members.own_client(self.members.turn().await).await?;
@@ -167,8 +167,8 @@ impl Remote {
         let mut members = Vec::new();
         for (member, look) in join_all(looks).await.into_iter().enumerate() {
             members.push(match look {
-                Ok(Look::Size(size)) => tries.well(member, size),
-                Ok(Look::Stalls) => tries.stalls(member),
+                Ok(MemberState::Size(size)) => tries.well(member, size),
+                Ok(MemberState::Stalls) => tries.stalls(member),
                 Err(refused @ Trouble::Forbidden(_)) => return Err(refused),
                 Err(trouble) => tries.away(member, &trouble),
             });
@@ -178,7 +178,7 @@ impl Remote {
 
     /// Asks a member for its size, and whether it can be read. A member that tells its size but
     /// cannot be read is stalled, like any member that is being defragmented.
-    async fn look_at(&self, member: usize) -> Result<Look, Trouble> {
+    async fn look_at(&self, member: usize) -> Result<MemberState, Trouble> {
         let mut client = self.members.own_client(member).await?;
         let status = within(CALL_TIMEOUT, client.status()).await?;
         // A read from this member itself, not through the leader.
@@ -187,10 +187,10 @@ impl Remote {
             Ok(Ok(answer)) => {
                 self.members.learn(answer.header())?;
                 let size = Size { bytes: status.db_size(), in_use: status.raft_used_db_size() };
-                Ok(Look::Size(size))
+                Ok(MemberState::Size(size))
             }
             Ok(Err(error)) => Err(Trouble::of(&error)),
-            Err(_elapsed) => Ok(Look::Stalls),
+            Err(_elapsed) => Ok(MemberState::Stalls),
         }
     }
 

@@ -85,7 +85,7 @@ pub(super) struct Disarmed {
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum Action {
     /// Nothing, until the next look.
     Wait(Waiting),
     /// Let a member write its database anew.
@@ -106,18 +106,18 @@ pub(super) enum Waiting {
 }
 
 /// Decides what to do next about an etcd that accepts no puts.
-pub(super) fn next(members: &[Member], disarmed: Option<Disarmed>) -> Step {
+pub(super) fn next(members: &[Member], disarmed: Option<Disarmed>) -> Action {
     let stalls = |member: &Member| matches!(member, Member::Stalled(since) if *since < STALL_MAX);
     if let Some(stalled) = members.iter().position(stalls) {
-        return Step::Wait(Waiting::Stalled(stalled));
+        return Action::Wait(Waiting::Stalled(stalled));
     }
-    let Some(largest) = largest(members) else { return Step::Wait(Waiting::AllAway) };
+    let Some(largest) = largest(members) else { return Action::Wait(Waiting::AllAway) };
     if let Some(member) = members.iter().position(gives_back) {
-        return Step::Defragment(member);
+        return Action::Defragment(member);
     }
     let is_worth_a_try = disarmed
         .is_none_or(|last| largest < last.bytes || last.forgot_lately || last.since >= PERIOD);
-    if is_worth_a_try { Step::Disarm } else { Step::Wait(Waiting::NothingToGiveBack) }
+    if is_worth_a_try { Action::Disarm } else { Action::Wait(Waiting::NothingToGiveBack) }
 }
 
 /// The size of the largest database; `None` if no member works.
@@ -164,61 +164,73 @@ mod tests {
 
     #[test]
     fn a_member_is_defragmented_where_it_gives_something_back_and_not_again_at_once() {
-        assert_eq!(next(&[FULL, of(10 * MIB, 9 * MIB)], None), Step::Defragment(1));
+        assert_eq!(next(&[FULL, of(10 * MIB, 9 * MIB)], None), Action::Defragment(1));
         assert_eq!(
             next(&[of(10 * MIB, 10 * MIB - 100)], None),
-            Step::Disarm,
+            Action::Disarm,
             "nothing to speak of"
         );
-        assert_eq!(next(&[of(1000 * MIB, 999 * MIB)], None), Step::Disarm, "not for a thousandth");
-        assert_eq!(next(&[defragmented(1, 10 * MIB, 9 * MIB)], None), Step::Disarm);
-        assert_eq!(next(&[defragmented(30, 10 * MIB, 9 * MIB)], None), Step::Defragment(0));
+        assert_eq!(
+            next(&[of(1000 * MIB, 999 * MIB)], None),
+            Action::Disarm,
+            "not for a thousandth"
+        );
+        assert_eq!(next(&[defragmented(1, 10 * MIB, 9 * MIB)], None), Action::Disarm);
+        assert_eq!(next(&[defragmented(30, 10 * MIB, 9 * MIB)], None), Action::Defragment(0));
         // Half of it was deleted since.
-        assert_eq!(next(&[defragmented(1, 10 * MIB, 5 * MIB)], None), Step::Defragment(0));
+        assert_eq!(next(&[defragmented(1, 10 * MIB, 5 * MIB)], None), Action::Defragment(0));
     }
 
     #[test]
     fn where_that_failed_it_is_not_repeated_at_once_and_others_have_their_turn() {
         let failed = |secs| with(Last::Failed(Duration::from_secs(secs)), 10 * MIB, MIB);
-        assert_eq!(next(&[failed(0), of(10 * MIB, MIB)], None), Step::Defragment(1));
-        assert_eq!(next(&[failed(29), FULL], None), Step::Disarm, "somebody else may have done it");
-        assert_eq!(next(&[failed(30), FULL], None), Step::Defragment(0));
+        assert_eq!(next(&[failed(0), of(10 * MIB, MIB)], None), Action::Defragment(1));
+        assert_eq!(
+            next(&[failed(29), FULL], None),
+            Action::Disarm,
+            "somebody else may have done it"
+        );
+        assert_eq!(next(&[failed(30), FULL], None), Action::Defragment(0));
         let in_this_look = with(Last::InThisLook, 10 * MIB, MIB);
-        assert_eq!(next(&[in_this_look, of(10 * MIB, MIB)], None), Step::Defragment(1));
-        assert_eq!(next(&[in_this_look], None), Step::Disarm);
+        assert_eq!(next(&[in_this_look, of(10 * MIB, MIB)], None), Action::Defragment(1));
+        assert_eq!(next(&[in_this_look], None), Action::Disarm);
     }
 
     #[test]
     fn members_are_defragmented_one_after_the_other_whoever_does_it() {
         let ripe = of(10 * MIB, MIB);
-        assert_eq!(next(&[ripe, ripe, ripe], None), Step::Defragment(0));
-        assert_eq!(next(&[defragmented(1, MIB, MIB), ripe, ripe], None), Step::Defragment(1));
+        assert_eq!(next(&[ripe, ripe, ripe], None), Action::Defragment(0));
+        assert_eq!(next(&[defragmented(1, MIB, MIB), ripe, ripe], None), Action::Defragment(1));
         let stalled = |since| [ripe, ripe, Member::Stalled(since)];
-        let waits = Step::Wait(Waiting::Stalled(2));
+        let waits = Action::Wait(Waiting::Stalled(2));
         assert_eq!(next(&stalled(Duration::ZERO), None), waits, "another process does it");
-        assert_eq!(next(&stalled(STALL_MAX), None), Step::Defragment(0), "nobody does it");
+        assert_eq!(next(&stalled(STALL_MAX), None), Action::Defragment(0), "nobody does it");
     }
 
     #[test]
     fn a_member_that_is_away_holds_nobody_up() {
         let ripe = of(10 * MIB, MIB);
-        assert_eq!(next(&[Member::Away, ripe, FULL], None), Step::Defragment(1));
-        assert_eq!(next(&[Member::Away, of(MIB, MIB), of(MIB, MIB)], None), Step::Disarm);
-        assert_eq!(next(&[Member::Away; 3], None), Step::Wait(Waiting::AllAway));
+        assert_eq!(next(&[Member::Away, ripe, FULL], None), Action::Defragment(1));
+        assert_eq!(next(&[Member::Away, of(MIB, MIB), of(MIB, MIB)], None), Action::Disarm);
+        assert_eq!(next(&[Member::Away; 3], None), Action::Wait(Waiting::AllAway));
     }
 
     #[test]
     fn an_alarm_that_was_left_is_disarmed_and_a_vain_try_is_not_repeated_at_once() {
         // Another process defragmented it and then stopped.
-        assert_eq!(next(&[of(MIB, MIB)], None), Step::Disarm);
+        assert_eq!(next(&[of(MIB, MIB)], None), Action::Disarm);
         let disarmed = |secs, bytes, forgot_lately| {
             Some(Disarmed { since: Duration::from_secs(secs), bytes, forgot_lately })
         };
         let last = |secs, bytes| disarmed(secs, bytes, false);
-        let waits = Step::Wait(Waiting::NothingToGiveBack);
+        let waits = Action::Wait(Waiting::NothingToGiveBack);
         assert_eq!(next(&[FULL], last(5, 10 * MIB)), waits, "it is as full as it was");
-        assert_eq!(next(&[FULL], last(30, 10 * MIB)), Step::Disarm);
-        assert_eq!(next(&[FULL], disarmed(5, 10 * MIB, true)), Step::Disarm, "it may have room");
-        assert_eq!(next(&[of(9 * MIB, 9 * MIB)], last(5, 10 * MIB)), Step::Disarm, "there is room");
+        assert_eq!(next(&[FULL], last(30, 10 * MIB)), Action::Disarm);
+        assert_eq!(next(&[FULL], disarmed(5, 10 * MIB, true)), Action::Disarm, "it may have room");
+        assert_eq!(
+            next(&[of(9 * MIB, 9 * MIB)], last(5, 10 * MIB)),
+            Action::Disarm,
+            "there is room"
+        );
     }
 }

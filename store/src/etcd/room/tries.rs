@@ -170,14 +170,18 @@ impl Tries {
 
 #[cfg(test)]
 mod tests {
-    use super::super::plan::{PERIOD, Step, largest, next};
+    use super::super::plan::{Action, PERIOD, largest, next};
     use super::*;
 
     const MIB: i64 = 1024 * 1024;
 
     /// What is done in one look at members of these sizes. `given` is the effect of a
     /// defragmentation.
-    fn look(tries: &mut Tries, sizes: &mut [Size], given: impl Fn(&mut Size) -> bool) -> Vec<Step> {
+    fn look(
+        tries: &mut Tries,
+        sizes: &mut [Size],
+        given: impl Fn(&mut Size) -> bool,
+    ) -> Vec<Action> {
         tries.look();
         let mut steps = Vec::new();
         loop {
@@ -187,12 +191,12 @@ mod tests {
             steps.push(step);
             assert!(steps.len() <= sizes.len() + 1, "it ends: {steps:?}");
             match step {
-                Step::Wait(_) => return steps,
-                Step::Disarm => {
+                Action::Wait(_) => return steps,
+                Action::Disarm => {
                     tries.disarmed(largest(&shown).unwrap());
                     return steps;
                 }
-                Step::Defragment(member) => {
+                Action::Defragment(member) => {
                     let is_done = given(&mut sizes[member]);
                     let failed = Trouble::Lost("no space left on device".to_owned());
                     tries.defragmented(member, if is_done { Ok(()) } else { Err(&failed) });
@@ -201,8 +205,8 @@ mod tests {
         }
     }
 
-    fn count(steps: &[Step]) -> usize {
-        steps.iter().filter(|step| matches!(step, Step::Defragment(_))).count()
+    fn count(steps: &[Action]) -> usize {
+        steps.iter().filter(|step| matches!(step, Action::Defragment(_))).count()
     }
 
     #[tokio::test(start_paused = true)]
@@ -210,7 +214,7 @@ mod tests {
         let mut tries = Tries::default();
         let mut sizes = [Size { bytes: 10 * MIB, in_use: 2 * MIB }; 2];
         let fails = |_: &mut Size| false;
-        let all = vec![Step::Defragment(0), Step::Defragment(1), Step::Disarm];
+        let all = vec![Action::Defragment(0), Action::Defragment(1), Action::Disarm];
         assert_eq!(look(&mut tries, &mut sizes, fails), all);
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(count(&look(&mut tries, &mut sizes, fails)), 0, "not so soon");
@@ -223,7 +227,7 @@ mod tests {
     async fn a_member_that_gives_nothing_back_holds_nobody_up() {
         let mut sizes = [Size { bytes: 10 * MIB, in_use: 2 * MIB }; 2];
         let steps = look(&mut Tries::default(), &mut sizes, |_| true);
-        assert_eq!(steps, [Step::Defragment(0), Step::Defragment(1), Step::Disarm]);
+        assert_eq!(steps, [Action::Defragment(0), Action::Defragment(1), Action::Disarm]);
     }
 
     #[tokio::test(start_paused = true)]
