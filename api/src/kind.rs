@@ -376,14 +376,6 @@ impl KindId {
         Self::ALL.into_iter().find(|id| id.info().kind == kind && id.api_version() == api_version)
     }
 
-    /// The kind that a URL path's group, version and plural name.
-    pub fn from_path(group: &str, version: &str, plural: &str) -> Option<KindId> {
-        Self::ALL.into_iter().find(|id| {
-            let info = id.info();
-            info.group == group && info.version == version && info.plural == plural
-        })
-    }
-
     /// The kind that a word on the command line names: plural, singular or short name, in any case.
     /// Internal kinds have none.
     pub fn from_word(word: &str) -> Option<KindId> {
@@ -459,7 +451,6 @@ mod tests {
         for id in KindId::ALL {
             let info = id.info();
             assert_eq!(KindId::from_manifest(&id.api_version(), info.kind), Some(id));
-            assert_eq!(KindId::from_path(info.group, info.version, info.plural), Some(id));
             let words = [info.plural, info.singular].into_iter().chain(info.short.iter().copied());
             for word in words.filter(|_| !info.internal) {
                 assert_eq!(KindId::from_word(word), Some(id), "{word}");

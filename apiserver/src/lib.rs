@@ -183,7 +183,7 @@ impl Server {
     /// The service that answers requests, whatever brings them: of whoever is at the other end of a
     /// connection, unless [`Router::asked_by`] says more.
     pub fn service(self: &Arc<Self>) -> Router {
-        Router { server: Arc::clone(self), requester: Requester::anonymous() }
+        Router { stack: http::service(self), requester: Requester::anonymous() }
     }
 
     fn metrics_text(&self) -> Vec<u8> {
@@ -198,7 +198,7 @@ impl Server {
 /// Answers the requests of one requester.
 #[derive(Debug, Clone)]
 pub struct Router {
-    server: Arc<Server>,
+    stack: http::Stack,
     requester: Requester,
 }
 
@@ -206,7 +206,7 @@ impl Router {
     /// The same, for the requests of another one.
     #[must_use]
     pub fn asked_by(&self, requester: Requester) -> Self {
-        Self { server: Arc::clone(&self.server), requester }
+        Self { stack: self.stack.clone(), requester }
     }
 }
 
@@ -219,14 +219,15 @@ impl Service<Request<Body>> for Router {
 
     fn poll_ready(
         &mut self,
-        _: &mut std::task::Context<'_>,
+        context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Result<(), Infallible>> {
-        std::task::Poll::Ready(Ok(()))
+        self.stack.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Answering {
-        let Self { server, requester } = self.clone();
-        Box::pin(async move { Ok(http::serve(server, &requester, request).await) })
+    fn call(&mut self, mut request: Request<Body>) -> Answering {
+        let requester = self.requester.of_request(request.headers());
+        request.extensions_mut().insert(requester);
+        self.stack.call(request)
     }
 }
 
@@ -238,9 +239,9 @@ impl Service<Request<Bytes>> for Router {
 
     fn poll_ready(
         &mut self,
-        _: &mut std::task::Context<'_>,
+        context: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Result<(), Infallible>> {
-        std::task::Poll::Ready(Ok(()))
+        self.stack.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<Bytes>) -> Answering {

@@ -44,6 +44,11 @@ impl Requester {
         Self { name: name.into(), via: Via::Process }
     }
 
+    /// Whether it is a component of this process.
+    pub(crate) fn is_of_process(&self) -> bool {
+        self.via == Via::Process
+    }
+
     /// The requester of a request with these headers. They are believed, since nothing is revealed
     /// or permitted because of them.
     pub(crate) fn of_request(&self, headers: &HeaderMap) -> Self {

@@ -25,5 +25,6 @@ pub use retry::Retry;
 pub use rng::Rng;
 pub use server_url::server_url;
 pub use tasks::{
-    BoxError, PartEnd, PartFailure, Spawner, Stop, Tasks, blocking, panics, without_panic,
+    BoxError, PartEnd, PartFailure, Spawner, Stop, Tasks, blocking, caught_panic, panics,
+    without_panic,
 };

@@ -301,7 +301,7 @@ pub async fn without_panic<T>(
     task: impl Future<Output = T>,
 ) -> Result<T, String> {
     let caught = AssertUnwindSafe(task).catch_unwind().await;
-    caught.map_err(|panic| counted(name, &*panic))
+    caught.map_err(|panic| caught_panic(name, &*panic))
 }
 
 /// Runs work that may wait for the disk, in a thread where it blocks no task. A panic is logged,
@@ -315,13 +315,13 @@ pub async fn blocking<T: Send + 'static>(
 ) -> Result<T, String> {
     let work = move || std::panic::catch_unwind(AssertUnwindSafe(work));
     match tokio::task::spawn_blocking(work).await {
-        Ok(caught) => caught.map_err(|panic| counted(name, &*panic)),
+        Ok(caught) => caught.map_err(|panic| caught_panic(name, &*panic)),
         Err(stopped) => Err(stopped.to_string()),
     }
 }
 
-/// Logs and counts a panic. Returns its message.
-fn counted(name: &'static str, panic: &(dyn Any + Send)) -> String {
+/// Logs and counts a panic that was caught. Returns its message.
+pub fn caught_panic(name: &'static str, panic: &(dyn Any + Send)) -> String {
     PANICS.fetch_add(1, Ordering::Relaxed);
     let message = panic_message(panic);
     error!(task = name, message, "a task panicked, which is a bug");

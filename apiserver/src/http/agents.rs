@@ -18,9 +18,9 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use tracing::{debug, warn};
 
-use super::asks::Asks;
+use super::extract::{Answer, Call, InPath};
+use super::leases;
 use super::query::{Query, bad};
-use super::{Answer, Call, leases};
 use crate::connections::{Agent, ConnectionId};
 use crate::{Server, keys};
 
@@ -28,20 +28,25 @@ use crate::{Server, keys};
 const REASON_BYTES_MAX: usize = 4 * 1024;
 
 /// Turns a connection round: from here on, this side asks and the agent answers.
-pub(super) fn connect(call: Call<'_>, node: &str, mut request: Request<Body>) -> Answer {
-    let server = call.server;
+pub(super) async fn connect(
+    call: Call,
+    InPath(node): InPath<String>,
+    query: Query,
+    mut request: Request<Body>,
+) -> Answer {
     let wants = request.headers().get(header::UPGRADE).and_then(|word| word.to_str().ok());
     if wants != Some(TUNNEL_PROTOCOL) {
-        return Err(bad(format!("ask for an upgrade to {TUNNEL_PROTOCOL}")));
+        return Err(bad(format!("ask for an upgrade to {TUNNEL_PROTOCOL}")).into());
     }
-    let Query { boot_id, connection: number, .. } = Query::parse(request.uri(), Asks::Connect)?;
+    let Query { boot_id, connection: number, .. } = query;
     if boot_id.len() > leases::NAME_BYTES_MAX {
-        return Err(bad(format!("bootId: at most {} bytes are allowed", leases::NAME_BYTES_MAX)));
+        let bytes = leases::NAME_BYTES_MAX;
+        return Err(bad(format!("bootId: at most {bytes} bytes are allowed")).into());
     }
-    let (node, id) = (node.to_owned(), ConnectionId { boot_id, number });
+    let id = ConnectionId { boot_id, number };
     let upgrade = hyper::upgrade::on(&mut request);
-    let shared = Arc::clone(server);
-    server.spawner.spawn("node connection", async move {
+    let shared = Arc::clone(&call.server);
+    call.server.spawner.spawn("node connection", async move {
         match upgrade.await {
             Ok(upgraded) => shared.connections.serve(&node, id, upgraded).await,
             Err(error) => debug!(node, error = %ErrorChain(&error), "no connection came of it"),
@@ -62,7 +67,7 @@ pub(super) async fn ask(
     node: &str,
     mut request: Request<Body>,
     path: &str,
-) -> Answer {
+) -> Result<Response<Body>, Refusal> {
     let no_path = |_| bad(format!("invalid path {path:?} for node {node:?}"));
     *request.uri_mut() = path.parse().map_err(no_path)?;
     let lease = lease_of(server, node);
@@ -95,15 +100,14 @@ pub(super) async fn ask(
 
 /// Passes a question of another apiserver on to an agent, if its connection is here.
 pub(super) async fn pass_on(
-    call: Call<'_>,
-    node: &str,
-    rest: &str,
+    call: Call,
+    InPath((node, rest)): InPath<(String, String)>,
     request: Request<Body>,
 ) -> Answer {
-    let server = call.server;
+    let (server, node) = (&*call.server, node.as_str());
     // A page in somebody's browser cannot send this header.
     if !request.headers().contains_key(PEER_HEADER) {
-        return Err(bad("this path is reserved for other apiservers"));
+        return Err(bad("this path is reserved for other apiservers").into());
     }
     let lease = lease_of(server, node);
     let agent = connected(server, node, lease.as_ref());
@@ -115,10 +119,14 @@ pub(super) async fn pass_on(
     let mut question = Request::new(request.into_body());
     *question.method_mut() = method;
     *question.uri_mut() = uri.map_err(|_| bad("invalid agent path"))?;
-    ask_here(node, agent, question).await
+    Ok(ask_here(node, agent, question).await?)
 }
 
-async fn ask_here(node: &str, agent: Agent, request: Request<Body>) -> Answer {
+async fn ask_here(
+    node: &str,
+    agent: Agent,
+    request: Request<Body>,
+) -> Result<Response<Body>, Refusal> {
     let response = agent.ask(request).await.map_err(|error| {
         let message = format!("the agent of node {node:?} did not answer: {}", ErrorChain(&error));
         Refusal::new(Why::Unavailable, message)

@@ -11,34 +11,38 @@ use api::status::{Refusal, Why};
 use api::task::transition::TaskChange;
 use api::verb::{Subresource, Verb};
 use api::{KindId, ObjectKey};
-use axum::body::Body;
-use http::{Request, StatusCode};
+use http::StatusCode;
 use serde_json::Value;
 
-use super::change::{leader, new_object};
+use super::answer;
+use super::change::new_object;
+use super::extract::{Answer, Call, Json, LedBy};
 use super::query::bad;
-use super::{Answer, BATCH_BYTES_MAX, Call, answer, json_body};
 use crate::Server;
 use crate::access::Ask;
 use crate::write::{DeleteOptions, Intent, Part, Repeatable, Run, Wish, unknown};
 
-pub(super) async fn batch(call: Call<'_>, request: Request<Body>) -> Answer {
-    let server = call.server;
-    let leader = leader(request.headers())?;
-    let batch: Batch = json_body(request, BATCH_BYTES_MAX).await?;
+/// Largest body of a batch: a thousand objects of a few KiB.
+const BYTES_MAX: usize = api::size::BATCH_BYTES_MAX;
+
+pub(super) async fn batch(
+    call: Call,
+    LedBy(leader): LedBy,
+    Json(batch): Json<Batch, BYTES_MAX>,
+) -> Answer {
     let counts = batch.groups.iter().map(Group::count);
     let ops = counts.fold(0, usize::saturating_add);
     if batch.groups.len() > BATCH_OPS_MAX {
         let groups = batch.groups.len();
-        return Err(bad(format!("too many groups: {groups} (maximum {BATCH_OPS_MAX})")));
+        return Err(bad(format!("too many groups: {groups} (maximum {BATCH_OPS_MAX})")).into());
     }
     if ops > BATCH_OPS_MAX {
-        return Err(bad(format!("too many operations: {ops} (maximum {BATCH_OPS_MAX})")));
+        return Err(bad(format!("too many operations: {ops} (maximum {BATCH_OPS_MAX})")).into());
     }
     let mut results: Vec<Option<GroupResult>> = Vec::new();
     let mut groups = Vec::new();
     for group in batch.groups {
-        match intents(call, group) {
+        match intents(&call, group) {
             Ok(intents) => {
                 groups.push(intents);
                 results.push(None);
@@ -47,7 +51,7 @@ pub(super) async fn batch(call: Call<'_>, request: Request<Body>) -> Answer {
         }
     }
     let mut seen = ResourceVersion::default();
-    let outcomes = server.writer.groups(&groups, leader.as_ref(), Run::Real).await;
+    let outcomes = call.server.writer.groups(&groups, leader.as_ref(), Run::Real).await;
     let mut outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Ok(committed) => {
             seen = seen.max(committed.seen);
@@ -64,7 +68,7 @@ pub(super) async fn batch(call: Call<'_>, request: Request<Body>) -> Answer {
 }
 
 /// The intents of a group, or why it can never happen.
-fn intents(call: Call<'_>, group: Group) -> Result<Vec<Intent>, Refusal> {
+fn intents(call: &Call, group: Group) -> Result<Vec<Intent>, Refusal> {
     let count = group.count();
     if count > GROUP_OPS_MAX {
         let message = format!("too many operations in a group: {count} (maximum {GROUP_OPS_MAX})");
@@ -79,11 +83,11 @@ fn intents(call: Call<'_>, group: Group) -> Result<Vec<Intent>, Refusal> {
 
 /// What an operation wants, if its requester may want it: it is a request of its own, and so is each task
 /// of an operation that makes several.
-fn intents_of(call: Call<'_>, op: Op) -> Result<Vec<Intent>, Refusal> {
+fn intents_of(call: &Call, op: Op) -> Result<Vec<Intent>, Refusal> {
     let asked = asked(&op)?;
     let enter = |(verb, of, key): &Asked| call.enter(Ask::of(*verb, *of, key));
     let allowed = asked.iter().map(enter).collect::<Result<Vec<_>, _>>()?;
-    let wishes = wishes(call.server, op, asked)?;
+    let wishes = wishes(&call.server, op, asked)?;
     Ok(allowed.into_iter().zip(wishes).map(|(by, wish)| Intent { by, wish }).collect())
 }
 

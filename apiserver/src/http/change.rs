@@ -10,35 +10,22 @@ use api::task::StopReason;
 use api::task::transition::TaskChange;
 use api::verb::Subresource;
 use api::{KindId, ObjectKey, PartitionSet, Violation, names};
-use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::extract::{FromRequest, Request};
+use axum::response::Response;
+use http::{HeaderValue, StatusCode, header};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::asks::Asks;
+use super::extract::{Answer, BODY_BYTES_MAX, Call, Json, LedBy, Object, Place, Refused, Whole};
 use super::query::{Query, bad};
-use super::{Answer, BODY_BYTES_MAX, Call, Place, answer, body, json_body, read};
-use crate::write::{Committed, Intent, Leader, New, Part, Repeatable, Run, Wish, admit, text};
+use super::{answer, read};
+use crate::write::{Committed, Leader, New, Part, Repeatable, Wish, admit, text};
 use crate::{Server, keys, kinds};
 
 /// How long an answer waits for the cache to say what a person should be warned of. The object is
 /// written by then, and clients wait for no answer for ever.
 const WARNING_WAIT: Duration = Duration::from_secs(1);
-
-/// The guard that a leader's request carries.
-pub(super) fn leader(headers: &HeaderMap) -> Result<Option<Leader>, Refusal> {
-    let Some(header) = headers.get(api::batch::LEADER_HEADER) else {
-        return Ok(None);
-    };
-    let parsed = header.to_str().ok().and_then(|text| text.split_once('/'));
-    match parsed {
-        Some((component, claim)) if names::problem(component).is_none() => {
-            Ok(Some(Leader { component: component.to_owned(), claim: claim.to_owned() }))
-        }
-        _ => Err(bad("invalid leader header; the form is COMPONENT/IDENTITY/TERM")),
-    }
-}
 
 /// A new object as a wish.
 pub(super) fn new_object(
@@ -129,30 +116,34 @@ fn stamp(server: &Server, kind: KindId, mut object: Value) -> Value {
 }
 
 /// The object of a single request on the wire.
-pub(super) fn answered(code: StatusCode, committed: Committed) -> Answer {
+pub(super) fn answered(code: StatusCode, committed: Committed) -> Response {
     match committed.answers.into_iter().next().flatten() {
         Some(answer) => {
             let json = answer.wire();
-            Ok(answer::raw(code, kinds::shown(answer.kind, &json.into())))
+            answer::raw(code, kinds::shown(answer.kind, &json.into()))
         }
-        None => Ok(answer::json(code, &success())),
+        None => answer::json(code, &success()),
     }
 }
 
 /// The same, with what a person should know of an object that was accepted. A warning decides nothing:
 /// where the cache is behind for longer than [`WARNING_WAIT`], there is none.
-async fn answered_with_warnings(server: &Server, code: StatusCode, committed: Committed) -> Answer {
+async fn answered_with_warnings(
+    server: &Server,
+    code: StatusCode,
+    committed: Committed,
+) -> Response {
     let made = committed.answers.iter().flatten().next();
     let set = made.filter(|answer| answer.kind == KindId::PartitionSet).map(|it| it.wire());
     let warning = match set {
         Some(set) if is_current(server).await => missing_nodes(server, &set),
         Some(_) | None => None,
     };
-    let mut answer = answered(code, committed)?;
+    let mut answer = answered(code, committed);
     if let Some(warning) = warning {
         answer.headers_mut().insert(header::WARNING, warning);
     }
-    Ok(answer)
+    answer
 }
 
 /// Whether the cache shows, soon enough, what the store holds.
@@ -178,54 +169,31 @@ fn success() -> Status {
     Status { status: Some("Success".to_owned()), ..Status::default() }
 }
 
-pub(super) async fn carry_out(
-    server: &Server,
-    intent: Intent,
-    headers: &HeaderMap,
-    run: Run,
-) -> Result<Committed, Refusal> {
-    let leader = leader(headers)?;
-    server.writer.one(intent, leader.as_ref(), run).await
-}
-
-fn must_be_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let form = headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
-    match form {
-        None => Ok(()),
-        Some(form) if form.starts_with("application/json") => Ok(()),
-        Some(form) => {
-            let message = format!("unsupported content type {form:?}; send application/json");
-            Err(Refusal::new(Why::Mistaken(Mistake::MediaType), message))
-        }
-    }
-}
-
-pub(super) async fn create(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
-    let server = call.server;
-    let (query, headers) = (Query::parse(request.uri(), Asks::Create)?, request.headers().clone());
-    must_be_json(&headers)?;
+pub(super) async fn create(
+    call: Call,
+    place: Place,
+    query: Query,
+    LedBy(leader): LedBy,
+    Object(object): Object,
+) -> Answer {
     if place.kind.is_namespaced() && place.namespace.is_empty() {
         let message =
             format!("{} are namespaced: name a namespace in the path", place.kind.info().plural);
-        return Err(bad(message));
+        return Err(bad(message).into());
     }
-    let object: Value = json_body(request, BODY_BYTES_MAX).await?;
+    let server = &call.server;
     let wish = new_object(server, (place.kind, &place.namespace), object, Repeatable::No)?;
     let intent = call.intent(wish);
-    let committed = carry_out(server, intent, &headers, query.run()?).await?;
-    answered_with_warnings(server, StatusCode::CREATED, committed).await
+    let committed = server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    Ok(answered_with_warnings(server, StatusCode::CREATED, committed).await)
 }
 
 pub(super) fn named(place: &Place) -> ObjectKey {
     ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default())
 }
 
-fn part(subresource: Option<Subresource>) -> Part {
-    if subresource == Some(Subresource::Status) { Part::Status } else { Part::Spec }
-}
-
 /// A task's status is its agent's to report, through a batch.
-fn may_write_status(place: &Place, part: Part) -> Result<(), Refusal> {
+fn may_write(place: &Place, part: Part) -> Result<(), Refusal> {
     if place.kind == KindId::Task && part == Part::Status {
         let message = "the status of a task can only be changed by the agent of its node";
         return Err(Refusal::new(Why::Forbidden, message));
@@ -234,93 +202,149 @@ fn may_write_status(place: &Place, part: Part) -> Result<(), Refusal> {
 }
 
 pub(super) async fn replace(
-    call: Call<'_>,
-    place: &Place,
-    subresource: Option<Subresource>,
-    request: Request<Body>,
+    call: Call,
+    place: Place,
+    query: Query,
+    LedBy(leader): LedBy,
+    Object(object): Object,
 ) -> Answer {
-    let server = call.server;
-    let (query, headers) = (Query::parse(request.uri(), Asks::Replace)?, request.headers().clone());
-    must_be_json(&headers)?;
-    let part = part(subresource);
-    may_write_status(place, part)?;
-    let object: Value = json_body(request, BODY_BYTES_MAX).await?;
-    let key = named(place);
-    let intent = call.intent(Wish::Replace { kind: place.kind, key, object, part });
-    let committed = carry_out(server, intent, &headers, query.run()?).await?;
-    answered_with_warnings(server, StatusCode::OK, committed).await
+    replace_part(call, (place, Part::Spec), query, (leader, object)).await
+}
+
+pub(super) async fn replace_status(
+    call: Call,
+    place: Place,
+    query: Query,
+    LedBy(leader): LedBy,
+    Object(object): Object,
+) -> Answer {
+    replace_part(call, (place, Part::Status), query, (leader, object)).await
+}
+
+async fn replace_part(
+    call: Call,
+    (place, part): (Place, Part),
+    query: Query,
+    (leader, object): (Option<Leader>, Value),
+) -> Answer {
+    may_write(&place, part)?;
+    let intent = call.intent(Wish::Replace { kind: place.kind, key: named(&place), object, part });
+    let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)
 }
 
 pub(super) async fn patch(
-    call: Call<'_>,
-    place: &Place,
-    subresource: Option<Subresource>,
-    request: Request<Body>,
+    call: Call,
+    place: Place,
+    query: Query,
+    LedBy(leader): LedBy,
+    SentPatch(patch): SentPatch,
 ) -> Answer {
-    let server = call.server;
-    let (query, headers) = (Query::parse(request.uri(), Asks::Patch)?, request.headers().clone());
+    patch_part(call, (place, Part::Spec), query, (leader, patch)).await
+}
+
+pub(super) async fn patch_status(
+    call: Call,
+    place: Place,
+    query: Query,
+    LedBy(leader): LedBy,
+    SentPatch(patch): SentPatch,
+) -> Answer {
+    patch_part(call, (place, Part::Status), query, (leader, patch)).await
+}
+
+async fn patch_part(
+    call: Call,
+    (place, part): (Place, Part),
+    query: Query,
+    (leader, patch): (Option<Leader>, Patch),
+) -> Answer {
     if query.force {
-        return Err(bad("force applies to server-side apply only, which is not supported yet"));
+        let message = "force applies to server-side apply only, which is not supported yet";
+        return Err(bad(message).into());
     }
-    let part = part(subresource);
-    may_write_status(place, part)?;
-    let sent = headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
-    let sent = sent.unwrap_or_default();
-    let Some(form) = PatchForm::of_content_type(sent) else {
-        let known = PatchForm::ALL.map(PatchForm::content_type).join(" or ");
-        let message = format!("unsupported content type {sent:?} for a patch; send {known}");
-        return Err(Refusal::new(Why::Mistaken(Mistake::MediaType), message));
-    };
-    let bytes = body(request, BODY_BYTES_MAX).await?;
-    let patch = Patch::parse(form, &bytes).map_err(|error| {
-        let reason = match error {
-            PatchError::TooLarge(_) => Why::TooLarge,
-            PatchError::Malformed(_) | PatchError::Inapplicable(_) => {
-                Why::Mistaken(Mistake::Request)
-            }
+    may_write(&place, part)?;
+    let intent = call.intent(Wish::Patch { kind: place.kind, key: named(&place), patch, part });
+    let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)
+}
+
+/// A body that is a patch, of the form that its content type says.
+#[derive(Debug)]
+pub(super) struct SentPatch(Patch);
+
+impl<S: Sync> FromRequest<S> for SentPatch {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Refused> {
+        let sent = request.headers().get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
+        let sent = sent.unwrap_or_default();
+        let Some(form) = PatchForm::of_content_type(sent) else {
+            let known = PatchForm::ALL.map(PatchForm::content_type).join(" or ");
+            let message = format!("unsupported content type {sent:?} for a patch; send {known}");
+            return Err(Refusal::new(Why::Mistaken(Mistake::MediaType), message).into());
         };
-        Refusal::new(reason, error.to_string())
-    })?;
-    let intent = call.intent(Wish::Patch { kind: place.kind, key: named(place), patch, part });
-    let committed = carry_out(server, intent, &headers, query.run()?).await?;
-    answered_with_warnings(server, StatusCode::OK, committed).await
+        let Whole(bytes) = Whole::<BODY_BYTES_MAX>::from_request(request, state).await?;
+        let patch = Patch::parse(form, &bytes).map_err(|error| {
+            let why = match error {
+                PatchError::TooLarge(_) => Why::TooLarge,
+                PatchError::Malformed(_) | PatchError::Inapplicable(_) => {
+                    Why::Mistaken(Mistake::Request)
+                }
+            };
+            Refusal::new(why, error.to_string())
+        })?;
+        Ok(Self(patch))
+    }
 }
 
 /// What `evict` is asked with.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Eviction {
+pub(super) struct Eviction {
     reason: StopReason,
     /// The attempt meant; the current one where none is named.
     #[serde(default)]
     attempt: Option<u32>,
 }
 
-pub(super) async fn evict(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
-    let server = call.server;
-    let (query, headers) = (Query::parse(request.uri(), Asks::Post)?, request.headers().clone());
-    let eviction: Eviction = json_body(request, BODY_BYTES_MAX).await?;
+pub(super) async fn evict(
+    call: Call,
+    place: Place,
+    query: Query,
+    LedBy(leader): LedBy,
+    Json(eviction): Json<Eviction>,
+) -> Answer {
     let change = TaskChange::evict(eviction.reason);
-    let intent =
-        call.intent(Wish::Task { key: named(place), uid: None, attempt: eviction.attempt, change });
-    answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
+    let intent = call.intent(Wish::Task {
+        key: named(&place),
+        uid: None,
+        attempt: eviction.attempt,
+        change,
+    });
+    let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    Ok(answered(StatusCode::CREATED, committed))
 }
 
 /// What `binding` is asked with.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct BindingRequest {
+pub(super) struct BindingRequest {
     node: String,
     #[serde(default)]
     attempt: Option<u32>,
 }
 
-pub(super) async fn bind(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
-    let server = call.server;
-    let (query, headers) = (Query::parse(request.uri(), Asks::Post)?, request.headers().clone());
-    let binding: BindingRequest = json_body(request, BODY_BYTES_MAX).await?;
+pub(super) async fn bind(
+    call: Call,
+    place: Place,
+    query: Query,
+    LedBy(leader): LedBy,
+    Json(binding): Json<BindingRequest>,
+) -> Answer {
     let change = TaskChange::Bind { node: binding.node };
     let intent =
-        call.intent(Wish::Task { key: named(place), uid: None, attempt: binding.attempt, change });
-    answered(StatusCode::CREATED, carry_out(server, intent, &headers, query.run()?).await?)
+        call.intent(Wish::Task { key: named(&place), uid: None, attempt: binding.attempt, change });
+    let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    Ok(answered(StatusCode::CREATED, committed))
 }

@@ -7,11 +7,12 @@ use api::status::{Refusal, Why};
 use api::{KindId, Node, NodeLease, Timestamp};
 use axum::body::Body;
 use futures_util::stream;
-use http::{Request, StatusCode};
+use http::StatusCode;
 use store::Outcome;
 use tracing::warn;
 
-use super::{Answer, BODY_BYTES_MAX, Call, answer, json_body, read};
+use super::extract::{Answer, Call, Json};
+use super::{answer, read};
 use crate::write::unavailable;
 use crate::{Server, backup, keys};
 
@@ -21,8 +22,8 @@ pub(super) async fn is_confirmed(server: &Server) -> Result<bool, Refusal> {
     confirmed.map_err(|error| unavailable(&error))
 }
 
-pub(super) async fn info(call: Call<'_>) -> Answer {
-    let server = call.server;
+pub(super) async fn info(call: Call) -> Answer {
+    let server = &*call.server;
     read::current(server).await?;
     Ok(answer::json(StatusCode::OK, &of(server).await?))
 }
@@ -57,13 +58,15 @@ fn first_start(server: &Server) -> Option<Timestamp> {
     namespace.metadata.creation_timestamp.map(|it| it.0)
 }
 
-pub(super) async fn confirm(call: Call<'_>, request: Request<Body>) -> Answer {
-    let server = call.server;
-    let Confirmation { cluster } = json_body(request, BODY_BYTES_MAX).await?;
+pub(super) async fn confirm(
+    call: Call,
+    Json(Confirmation { cluster }): Json<Confirmation>,
+) -> Answer {
+    let server = &*call.server;
     let ours = &server.identity.cluster;
     if cluster != *ours {
         let message = format!("this is cluster {ours}, not {cluster}");
-        return Err(Refusal::new(Why::Conflict, message));
+        return Err(Refusal::new(Why::Conflict, message).into());
     }
     if !is_confirmed(server).await? {
         match server.store.commit(vec![server.identity.confirmation()]).await.pop() {
@@ -71,12 +74,12 @@ pub(super) async fn confirm(call: Call<'_>, request: Request<Body>) -> Answer {
                 warn!(%cluster, "cluster confirmed: its agents may start and stop tasks")
             }
             Some(Outcome::Full(why)) => {
-                return Err(Refusal::new(Why::Full, why));
+                return Err(Refusal::new(Why::Full, why).into());
             }
             Some(Outcome::Refused { .. } | Outcome::Invalid(_) | Outcome::Unknown) | None => {
                 let message =
                     "the store did not answer; the confirmation may have been written: try again";
-                return Err(Refusal::new(Why::Unavailable, message));
+                return Err(Refusal::new(Why::Unavailable, message).into());
             }
         }
     }
@@ -84,8 +87,8 @@ pub(super) async fn confirm(call: Call<'_>, request: Request<Body>) -> Answer {
 }
 
 /// Everything, Secrets too: who may read this may read all.
-pub(super) async fn backup(call: Call<'_>) -> Answer {
-    let server = call.server;
+pub(super) async fn backup(call: Call) -> Answer {
+    let server = &*call.server;
     let lines = backup::backup(Arc::clone(&server.store), server.clock.now()).await;
     let lines = lines.map_err(|error| {
         let message = base::ErrorChain(&error).to_string();

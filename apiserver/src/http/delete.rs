@@ -5,14 +5,12 @@ use api::batch::Propagation;
 use api::resource_version::ResourceVersion;
 use api::status::Refusal;
 use api::template::GRACE_SECONDS_MAX;
-use axum::body::Body;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
-use super::asks::Asks;
-use super::change::{answered, carry_out, named};
+use super::change::{answered, named};
+use super::extract::{Answer, Call, LedBy, Place, Whole};
 use super::query::{Query, bad, dry_run, propagation};
-use super::{Answer, BODY_BYTES_MAX, Call, Place, body};
 use crate::write::{DeleteOptions, Run, Wish};
 
 /// Kubernetes' DeleteOptions. A field that is not here is refused: what deletes more, or sooner, than
@@ -38,10 +36,13 @@ struct Preconditions {
     resource_version: Option<ResourceVersion>,
 }
 
-pub(super) async fn delete(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
-    let server = call.server;
-    let (query, headers) = (Query::parse(request.uri(), Asks::Delete)?, request.headers().clone());
-    let bytes = body(request, BODY_BYTES_MAX).await?;
+pub(super) async fn delete(
+    call: Call,
+    place: Place,
+    query: Query,
+    LedBy(leader): LedBy,
+    Whole(bytes): Whole,
+) -> Answer {
     let wire: WireDeleteOptions = if bytes.is_empty() {
         WireDeleteOptions::default()
     } else {
@@ -49,8 +50,9 @@ pub(super) async fn delete(call: Call<'_>, place: &Place, request: Request<Body>
     };
     let (options, run) = read(wire, &query)?;
     let warning = options.grace_seconds.and_then(|_| no_grace(place.kind));
-    let intent = call.intent(Wish::Delete { kind: place.kind, key: named(place), options });
-    let mut answer = answered(StatusCode::OK, carry_out(server, intent, &headers, run).await?)?;
+    let intent = call.intent(Wish::Delete { kind: place.kind, key: named(&place), options });
+    let committed = call.server.writer.one(intent, leader.as_ref(), run).await?;
+    let mut answer = answered(StatusCode::OK, committed);
     if let Some(warning) = warning {
         answer.headers_mut().insert(header::WARNING, warning);
     }

@@ -7,11 +7,9 @@ use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
-use super::{Answer, answer};
-
-fn served() -> impl Iterator<Item = KindId> {
-    KindId::ALL.into_iter().filter(|kind| !kind.info().internal)
-}
+use super::answer;
+use super::extract::{Answer, InPath};
+use super::paths::served;
 
 fn group_names() -> Vec<&'static str> {
     let mut names: Vec<&str> =
@@ -58,11 +56,11 @@ pub(super) fn groups() -> Response<Body> {
     answer::json(StatusCode::OK, &body)
 }
 
-pub(super) fn group(name: &str) -> Answer {
-    if !group_names().contains(&name) {
-        return Err(Refusal::new(Why::NotFound, format!("unknown API group {name:?}")));
+pub(super) async fn group(InPath(name): InPath<String>) -> Answer {
+    if !group_names().contains(&name.as_str()) {
+        return Err(Refusal::new(Why::NotFound, format!("unknown API group {name:?}")).into());
     }
-    let mut body = group_json(name);
+    let mut body = group_json(&name);
     body["kind"] = "APIGroup".into();
     body["apiVersion"] = "v1".into();
     Ok(answer::json(StatusCode::OK, &body))
@@ -72,13 +70,21 @@ fn words(kind: KindId, subresource: Option<Subresource>) -> Vec<&'static str> {
     verbs(kind, subresource).requests.iter().map(|verb| verb.word()).collect()
 }
 
-pub(super) fn resources(group: &str, version: &str) -> Answer {
+pub(super) async fn core_resources(InPath(version): InPath<String>) -> Answer {
+    of_version("", &version)
+}
+
+pub(super) async fn resources(InPath((group, version)): InPath<(String, String)>) -> Answer {
+    of_version(&group, &version)
+}
+
+fn of_version(group: &str, version: &str) -> Answer {
     let kinds: Vec<KindId> = served()
         .filter(|kind| kind.info().group == group && kind.info().version == version)
         .collect();
     if kinds.is_empty() {
         let message = format!("unknown version {version:?} of API group {group:?}");
-        return Err(Refusal::new(Why::NotFound, message));
+        return Err(Refusal::new(Why::NotFound, message).into());
     }
     let mut resources = Vec::new();
     for kind in kinds {

@@ -30,9 +30,9 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 
-use super::asks::Asks;
+use super::extract::{Answer, Call, Place};
 use super::query::{Query, bad};
-use super::{Answer, Call, Place, agents, log};
+use super::{agents, log};
 
 /// Messages of input that wait for the agent.
 const MESSAGES_MAX: usize = 4;
@@ -47,16 +47,15 @@ type Sink<S> = SplitSink<WebSocketStream<S>, Message>;
 type Source<S> = SplitStream<WebSocketStream<S>>;
 
 /// Runs a command beside a task.
-pub(super) async fn exec(call: Call<'_>, place: &Place, request: Request<Body>) -> Answer {
-    let server = call.server;
+pub(super) async fn exec(call: Call, place: Place, query: Query, request: Request<Body>) -> Answer {
+    let server = &*call.server;
     let accept = accept(request.headers())?;
     let asked = asked(request.uri().query().unwrap_or_default())?;
-    let query = Query::parse(request.uri(), Asks::Exec)?;
-    let task = log::task(server, place).await?;
+    let task = log::task(server, &place).await?;
     let attempt = query.attempt.unwrap_or(task.spec.attempt);
     let node = log::node_of(&task, attempt)?;
     if let Some(why) = over(&task, attempt) {
-        return Err(Refusal::new(Why::Conflict, why));
+        return Err(Refusal::new(Why::Conflict, why).into());
     }
     let path = format!("/exec/{}/{attempt}", task.uid());
     let (input, rest) = mpsc::channel::<Bytes>(MESSAGES_MAX);

@@ -4,31 +4,29 @@ use api::node::{GrantRequest, GrantResponse, NodeLeaseSpec, RenewRequest, RenewR
 use api::placement::NODE_LEASE_TTL;
 use api::status::{Refusal, Why};
 use api::{KindId, NodeLease, ObjectKey, names};
-use axum::body::Body;
-use http::{Request, StatusCode};
+use http::StatusCode;
 use store::{Change, Expectation, Group, LeaseId, Write};
 use tracing::info;
 
+use super::extract::{Answer, Call, Json};
 use super::query::bad;
-use super::{Answer, BODY_BYTES_MAX, Call, answer, cluster, json_body};
+use super::{answer, cluster};
 use crate::write::{settled, unavailable};
 use crate::{Server, encoding, keys};
 
 /// Longest name that an agent gives itself or one of its starts: each is kept with its lease.
 pub(super) const NAME_BYTES_MAX: usize = 253;
 
-pub(super) async fn grant(call: Call<'_>, request: Request<Body>) -> Answer {
-    let server = call.server;
-    let request: GrantRequest = json_body(request, BODY_BYTES_MAX).await?;
+pub(super) async fn grant(call: Call, Json(request): Json<GrantRequest>) -> Answer {
+    let server = &*call.server;
     if let Some(problem) = names::problem(&request.node) {
-        return Err(bad(format!("node: {problem}")));
+        return Err(bad(format!("node: {problem}")).into());
     }
     for (field, text) in [("agent", &request.agent), ("bootId", &request.boot_id)] {
         if text.len() > NAME_BYTES_MAX {
             let bytes = text.len();
-            return Err(bad(format!(
-                "{field}: too long: {bytes} bytes (maximum {NAME_BYTES_MAX})"
-            )));
+            let why = format!("{field}: too long: {bytes} bytes (maximum {NAME_BYTES_MAX})");
+            return Err(bad(why).into());
         }
     }
     let key = keys::node_lease(&request.node);
@@ -42,7 +40,7 @@ pub(super) async fn grant(call: Call<'_>, request: Request<Body>) -> Answer {
             "node {:?} is held by another agent ({}); stop that agent, or choose another name with --name",
             request.node, held.spec.agent
         );
-        return Err(Refusal::new(Why::Conflict, message));
+        return Err(Refusal::new(Why::Conflict, message).into());
     }
     let ttl = NODE_LEASE_TTL.get();
     let lease = server.store.grant(ttl).await.map_err(|error| unavailable(&error))?;
@@ -58,7 +56,7 @@ pub(super) async fn grant(call: Call<'_>, request: Request<Body>) -> Answer {
     };
     if let Err(refusal) = settled(outcome, changed) {
         let _expires_by_itself = server.store.revoke(lease).await;
-        return Err(refusal);
+        return Err(refusal.into());
     }
     if let Some(held) = held {
         // Its key is under the new lease by now: this deletes nothing.
@@ -108,11 +106,10 @@ fn new_lease(
     serde_json::to_value(&object).expect("a node lease has text keys and finite numbers")
 }
 
-pub(super) async fn renew(call: Call<'_>, request: Request<Body>) -> Answer {
-    let server = call.server;
-    let request: RenewRequest = json_body(request, BODY_BYTES_MAX).await?;
+pub(super) async fn renew(call: Call, Json(request): Json<RenewRequest>) -> Answer {
+    let server = &*call.server;
     if let Some(problem) = names::problem(&request.node) {
-        return Err(bad(format!("node: {problem}")));
+        return Err(bad(format!("node: {problem}")).into());
     }
     let lease = LeaseId(request.lease);
     let alive = if holds(server, &request.node, lease).await? {

@@ -11,8 +11,9 @@ use base::Timestamp;
 use http::Request;
 use http_body_util::BodyExt as _;
 
+use super::extract::{Answer, Call, Place};
 use super::query::{Query, bad};
-use super::{Answer, Call, Place, agents, read};
+use super::{agents, read};
 use crate::Server;
 
 /// Logs that are read through one apiserver at the same time. Each may hold what is on its way from
@@ -20,18 +21,18 @@ use crate::Server;
 pub(crate) const LOGS_MAX: usize = 1_000;
 
 /// The log of a task's attempt.
-pub(super) async fn log(call: Call<'_>, place: &Place, query: &Query) -> Answer {
-    let server = call.server;
-    let asked = asked(query, server.clock.now())?;
-    let task = task(server, place).await?;
+pub(super) async fn log(call: Call, place: Place, query: Query) -> Answer {
+    let server = &*call.server;
+    let asked = asked(&query, server.clock.now())?;
+    let task = task(server, &place).await?;
     if !query.uid.is_empty() && query.uid != task.uid() {
         let message = format!(
             "task {:?} was deleted, and its log with it; another task has its name now",
             task.name()
         );
-        return Err(Refusal::new(Why::NotFound, message));
+        return Err(Refusal::new(Why::NotFound, message).into());
     }
-    let attempt = attempt_of(&task, query)?;
+    let attempt = attempt_of(&task, &query)?;
     let node = node_of(&task, attempt)?;
     let place = Arc::clone(&server.log_places).try_acquire_owned().map_err(|_| {
         let message = format!(

@@ -9,6 +9,7 @@ use api::resource_version::ResourceVersion;
 use api::status::{Refusal, Why};
 use api::{CompletionChunk, KindId, ObjectKey};
 use axum::body::Body;
+use axum::response::Response;
 use futures_util::stream;
 use http::StatusCode;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause;
@@ -16,8 +17,10 @@ use serde::Serialize;
 use store::Revision;
 use tokio::time::timeout;
 
+use super::extract::{Answer, AsTable, Call, Place};
+use super::page::Page;
 use super::query::{Query, bad};
-use super::{Answer, Call, Place, answer, table};
+use super::{answer, table};
 use crate::cache::{Cut, Entry, Part, Selection};
 use crate::write::{not_found, unavailable};
 use crate::{Server, keys, kinds};
@@ -72,14 +75,19 @@ fn too_large(asked: ResourceVersion, current: Revision) -> Refusal {
 }
 
 /// An object, as of now: that is not older than any point which the query may name.
-pub(super) async fn get(call: Call<'_>, place: &Place, query: &Query, as_table: bool) -> Answer {
-    let server = call.server;
+pub(super) async fn get(
+    call: Call,
+    place: Place,
+    query: Query,
+    AsTable(as_table): AsTable,
+) -> Answer {
+    let server = &*call.server;
     if let Some(version) = query.version()?
         && is_ahead(server, version).await?
     {
-        return Err(too_large(version, server.cache.revision()));
+        return Err(too_large(version, server.cache.revision()).into());
     }
-    let entry = one(server, place).await?;
+    let entry = one(server, &place).await?;
     if as_table {
         let entries = [entry];
         let table = table::table(server, place.kind, &entries, (None, query.include_object));
@@ -107,12 +115,11 @@ pub(super) fn selection(query: &Query, kind: KindId) -> Result<Selection, Refusa
 
 /// A list, if it is there within the time that the client names.
 pub(super) async fn list_in_time(
-    call: Call<'_>,
+    server: &Server,
     place: &Place,
     query: &Query,
     as_table: bool,
-) -> Answer {
-    let server = call.server;
+) -> Result<Response, Refusal> {
     let list = list(server, place, query, as_table);
     let Some(seconds) = query.timeout_seconds else { return list.await };
     timeout(Duration::from_secs(seconds), list).await.unwrap_or_else(|_elapsed| {
@@ -121,7 +128,12 @@ pub(super) async fn list_in_time(
     })
 }
 
-async fn list(server: &Arc<Server>, place: &Place, query: &Query, as_table: bool) -> Answer {
+async fn list(
+    server: &Server,
+    place: &Place,
+    query: &Query,
+    as_table: bool,
+) -> Result<Response, Refusal> {
     let selection = selection(query, place.kind)?;
     let version = query.version()?;
     if let Some(version) = version
@@ -160,31 +172,6 @@ async fn list(server: &Arc<Server>, place: &Place, query: &Query, as_table: bool
         return Ok(answer::json(StatusCode::OK, &table));
     }
     Ok(answer::raw(StatusCode::OK, list_body(place.kind, entries, &page)))
-}
-
-/// A page of a list. Each page is as fresh as its request; an object that is there throughout is on
-/// exactly one page, since pages are cut by key.
-#[derive(Debug)]
-pub(super) struct Page {
-    pub(super) revision: Revision,
-    pub(super) more: Option<String>,
-    /// How many objects are on the pages after it, where that is known.
-    pub(super) remaining: Option<usize>,
-}
-
-impl Page {
-    /// The list's metadata.
-    pub(super) fn metadata(&self) -> serde_json::Value {
-        let version = ResourceVersion::after(self.revision.0).to_string();
-        let mut metadata = serde_json::json!({ "resourceVersion": version });
-        if let Some(more) = &self.more {
-            metadata["continue"] = more.as_str().into();
-            if let Some(remaining) = self.remaining {
-                metadata["remainingItemCount"] = remaining.into();
-            }
-        }
-        metadata
-    }
 }
 
 /// A list's JSON, out of the objects' JSON. A long one is copied piece by piece as its reader takes
@@ -241,9 +228,9 @@ struct RecordAnswer {
 /// Failed indexes that an answer lists.
 const FAILED_INDEXES_MAX: usize = 1000;
 
-pub(super) async fn record(call: Call<'_>, place: &Place) -> Answer {
-    let server = call.server;
-    let entry = one(server, place).await?;
+pub(super) async fn record(call: Call, place: Place) -> Answer {
+    let server = &*call.server;
+    let entry = one(server, &place).await?;
     let job: api::Job = serde_json::from_slice(&entry.wire)
         .map_err(|error| Refusal::new(Why::Internal, error.to_string()))?;
     let uid = api::Kind::uid(&job);

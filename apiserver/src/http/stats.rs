@@ -6,20 +6,21 @@ use api::{Kind as _, KindId};
 use axum::body::Body;
 use http::{Request, StatusCode};
 
-use super::{Answer, Call, Place, agents, answer, log, read};
+use super::extract::{Answer, Call, Place};
+use super::{agents, answer, log, read};
 use crate::Server;
 
 /// Largest answer of an agent: tens of thousands of tasks.
 const STATS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// What a node or a task uses.
-pub(super) async fn stats(call: Call<'_>, place: &Place) -> Answer {
-    let server = call.server;
+pub(super) async fn stats(call: Call, place: Place) -> Answer {
+    let server = &*call.server;
     if place.kind == KindId::Node {
-        let entry = read::one(server, place).await?;
+        let entry = read::one(server, &place).await?;
         return Ok(answer::json(StatusCode::OK, &of_node(server, &entry.key.name).await?));
     }
-    let task = log::task(server, place).await?;
+    let task = log::task(server, &place).await?;
     let node = log::node_of(&task, task.spec.attempt)?;
     let stats = of_node(server, node).await?;
     let mut all = stats.tasks.into_iter();
@@ -27,7 +28,7 @@ pub(super) async fn stats(call: Call<'_>, place: &Place) -> Answer {
         Some(stats) => Ok(answer::json(StatusCode::OK, &stats)),
         None => {
             let message = format!("task {:?} is not running on node {node:?}", task.name());
-            Err(Refusal::new(Why::NotFound, message))
+            Err(Refusal::new(Why::NotFound, message).into())
         }
     }
 }

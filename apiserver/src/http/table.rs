@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::page::Page;
 use super::query::IncludeObject;
-use super::read::Page;
 use super::usage;
 use crate::cache::Entry;
 use crate::{Server, kinds};

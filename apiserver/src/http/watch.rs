@@ -11,14 +11,16 @@ use api::status::{Refusal, Why};
 use api::verb::Verb;
 use api::watch::INITIAL_EVENTS_END;
 use axum::body::Body;
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::stream;
 use http::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::extract::{Answer, Call, Place};
 use super::query::{IncludeObject, Query, bad};
-use super::{Answer, Call, Place, answer, read, table};
+use super::{answer, read, table};
 use crate::access::{Ask, What};
 use crate::cache::{Entry, Event, NextEvents, Scope, Selection, Subscription, TooOld};
 use crate::{Server, kinds};
@@ -40,12 +42,11 @@ const EVENTS_AT_ONCE: usize = 1000;
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 pub(super) async fn objects(
-    call: Call<'_>,
+    server: &Arc<Server>,
     place: &Place,
     query: &Query,
     as_table: bool,
-) -> Answer {
-    let server = call.server;
+) -> Result<Response, Refusal> {
     let mut selection = read::selection(query, place.kind)?;
     if let Some(name) = &place.name {
         selection.fields = format!("metadata.name={name}").parse().map_err(|_| bad("name"))?;
@@ -57,8 +58,13 @@ pub(super) async fn objects(
 }
 
 /// One watch over several kinds: one cut in revision order.
-pub(super) async fn many(call: Call<'_>, query: &Query) -> Answer {
-    let server = call.server;
+pub(super) async fn many(call: Call, query: Query) -> Answer {
+    let scope = Scope { selections: selections(&call, &query)?, namespace: String::new() };
+    Ok(start(&call.server, (scope, Form::Wire), &query).await?)
+}
+
+/// What is watched of each of the kinds that a query names, if its sender may watch them.
+fn selections(call: &Call, query: &Query) -> Result<Vec<(KindId, Selection)>, Refusal> {
     let mut selections: Vec<(KindId, Selection)> = Vec::new();
     // What is no selector at all is refused, whichever kinds have its fields.
     let (_labels, fields) = (query.labels()?, query.fields()?);
@@ -92,7 +98,7 @@ pub(super) async fn many(call: Call<'_>, query: &Query) -> Answer {
     if selections.is_empty() {
         return Err(bad("kinds: name at least one kind"));
     }
-    start(server, (Scope { selections, namespace: String::new() }, Form::Wire), query).await
+    Ok(selections)
 }
 
 /// How a watch shows objects.
@@ -134,7 +140,11 @@ struct Line {
     wire: Bytes,
 }
 
-async fn start(server: &Arc<Server>, (scope, form): (Scope, Form), query: &Query) -> Answer {
+async fn start(
+    server: &Arc<Server>,
+    (scope, form): (Scope, Form),
+    query: &Query,
+) -> Result<Response, Refusal> {
     let from = query.version()?;
     if from.is_none() {
         read::current(server).await?;

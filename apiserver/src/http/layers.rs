@@ -1,0 +1,196 @@
+//! What is done for every request, whoever answers it: its id, a line in the log, counting, its time
+//! limit, and that a panic is an answer.
+//!
+//! Compression is here, too, and is only for lists: what a client that takes nothing but compressed
+//! answers is told instead (406) comes after its request was carried out, which a write must not be.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::status::{Refusal, Why};
+use axum::body::Body;
+use axum::error_handling::HandleErrorLayer;
+use axum::extract::{Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::MethodRouter;
+use base::Rng;
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
+use tokio::time::Instant;
+use tower::timeout::TimeoutLayer;
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, ServiceBuilder};
+use tower_http::CompressionLevel;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{Predicate, SizeAbove};
+use tower_http::normalize_path::NormalizePathLayer;
+use tower_http::request_id::{
+    MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
+};
+use tower_http::trace::TraceLayer;
+use tracing::{Span, debug, debug_span, field, warn};
+
+use super::extract::Refused;
+use crate::Server;
+use crate::requester::Requester;
+
+/// An answer begins within this: a body may take five minutes, and reads and writes have closer bounds of
+/// their own. What follows the beginning, such as the lines of a watch or a log, takes as long as it takes.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(360);
+/// Smaller answers are not worth compressing: Kubernetes' bound.
+const COMPRESSED_BYTES_MIN: u64 = 128 * 1024;
+/// Longest id that a client gives its request.
+const REQUEST_ID_BYTES_MAX: usize = 128;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Everything between a connection and the routes.
+pub(crate) type Stack = BoxCloneSyncService<Request, Response, Infallible>;
+
+/// What goes around all routes. A path may end with a slash: clients in other languages write some so.
+pub(super) fn around(routes: axum::Router, rng: &Rng) -> Stack {
+    let trace = TraceLayer::new_for_http()
+        .make_span_with(|request: &Request| {
+            debug_span!(
+                "request",
+                requester = request.extensions().get::<Requester>().map(field::display),
+                method = %request.method(),
+                // Without the query: selectors tell what objects hold.
+                path = request.uri().path(),
+                id = id(request),
+            )
+        })
+        .on_request(())
+        .on_response(|response: &Response, took: Duration, _: &Span| {
+            let why = response.extensions().get::<Why>().map(field::debug);
+            debug!(code = response.status().as_u16(), why, ?took, "answered");
+        })
+        .on_eos(())
+        .on_failure(());
+    let stack = ServiceBuilder::new()
+        .map_response(|response: http::Response<_>| response.map(Body::new))
+        .layer(NormalizePathLayer::trim_trailing_slash())
+        .map_request(with_usable_id)
+        .layer(SetRequestIdLayer::new(REQUEST_ID, Ids(rng.fork("request ids"))))
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(trace)
+        .service(routes);
+    BoxCloneSyncService::new(stack)
+}
+
+/// Draws ids for requests that come without. Components of this process need none: by far the most
+/// requests are theirs, and each has a name.
+#[derive(Debug, Clone)]
+struct Ids(Rng);
+
+impl MakeRequestId for Ids {
+    fn make_request_id<B>(&mut self, request: &http::Request<B>) -> Option<RequestId> {
+        if request.extensions().get().is_some_and(Requester::is_of_process) {
+            return None;
+        }
+        HeaderValue::try_from(self.0.uuid()).ok().map(RequestId::new)
+    }
+}
+
+fn id(request: &Request) -> Option<&str> {
+    request.headers().get(REQUEST_ID)?.to_str().ok()
+}
+
+/// An id that is long, or would look odd in a log, is replaced.
+fn with_usable_id(mut request: Request) -> Request {
+    let is_usable = |id: &HeaderValue| {
+        let bytes = id.as_bytes();
+        (1..=REQUEST_ID_BYTES_MAX).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
+    };
+    if request.headers().get(REQUEST_ID).is_some_and(|id| !is_usable(id)) {
+        request.headers_mut().remove(REQUEST_ID);
+    }
+    request
+}
+
+/// What goes around the methods of one path. `label` is what they are called in metrics.
+pub(super) fn around_path(
+    methods: MethodRouter<Arc<Server>>,
+    server: &Arc<Server>,
+    label: &'static str,
+) -> MethodRouter<Arc<Server>> {
+    let observed = Observed { server: Arc::clone(server), label };
+    methods.layer(
+        ServiceBuilder::new()
+            .layer(from_fn_with_state(observed, observe))
+            .layer(HandleErrorLayer::new(late))
+            .layer(TimeoutLayer::new(ANSWER_TIME_MAX))
+            .layer(CatchPanicLayer::custom(panicked)),
+    )
+}
+
+/// A list that is long is compressed for whoever asks so, as little as may be: the time it takes is the
+/// server's.
+pub(super) fn compressed(methods: MethodRouter<Arc<Server>>) -> MethodRouter<Arc<Server>> {
+    let is_list = |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| {
+        extensions.get::<Compressible>().is_some()
+    };
+    methods.layer(
+        CompressionLayer::new()
+            .quality(CompressionLevel::Fastest)
+            .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(is_list)),
+    )
+}
+
+/// Marks an answer that may be compressed: one that ends by itself. A watch's lines are not to wait for
+/// each other in a compressor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Compressible;
+
+/// Who counts the requests for a path, and under which name.
+#[derive(Debug, Clone)]
+struct Observed {
+    server: Arc<Server>,
+    label: &'static str,
+}
+
+/// Counts a request. Where it met a bug, that is in the log whatever is logged else: without the message,
+/// which may tell what an object holds.
+async fn observe(State(seen): State<Observed>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let method = request.method().clone();
+    let requester = request.extensions().get::<Requester>().cloned();
+    let id = request.headers().get(REQUEST_ID).cloned();
+    let response = next.run(request).await;
+    seen.server.metrics.answered(&method, seen.label, response.status(), started.elapsed());
+    if response.extensions().get::<Why>() == Some(&Why::Internal) {
+        let (requester, kind) = (requester.map(field::display), seen.label);
+        warn!(requester, %method, kind, ?id, "a request failed");
+    }
+    response
+}
+
+/// The answer to a request that took too long. It goes no further: what it was about to do it does not
+/// do, but a write may be on its way to the store.
+async fn late(method: Method, error: BoxError) -> Response {
+    if !error.is::<tower::timeout::error::Elapsed>() {
+        return Refused(Refusal::new(Why::Internal, error.to_string())).into_response();
+    }
+    let seconds = ANSWER_TIME_MAX.as_secs();
+    let (why, what) = match method {
+        Method::GET => (Why::Late, "try again"),
+        _ => (Why::Unknown, "if the request was a change, check whether it was made"),
+    };
+    let message = format!("timed out: the request took longer than {seconds} s; {what}");
+    Refused(Refusal::new(why, message)).into_response()
+}
+
+/// A panic is a bug that this request has met: it is answered, logged and counted, and hurts no other
+/// one. What a request shares with others stands behind locks that are taken even if poisoned, and in
+/// the store, where a write is all or nothing.
+fn panicked(panic: Box<dyn Any + Send>) -> Response {
+    base::caught_panic("request", &*panic);
+    let message = "internal error: a bug, described in the log of the server. If the request was a \
+                   change, check whether it was made";
+    Refused(Refusal::new(Why::Internal, message)).into_response()
+}
+
+#[cfg(test)]
+mod tests;
