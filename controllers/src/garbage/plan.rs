@@ -69,9 +69,11 @@ pub(super) const ROUND_OPS_MAX: usize = 1_000;
 
 /// Decides what happens to the dependents of an owner, and to the owner.
 pub fn plan(view: &View<'_>) -> Vec<Group> {
+    // Without its owner, each dependent is removed, unless another owner keeps it.
     let Some(owner) = view.owner else {
         return groups(view.dependents.iter().filter_map(|dependent| after(dependent, view.uid)));
     };
+    // Dependents of an owner that stays are none of the collector's business.
     if owner.meta.deletion_timestamp.is_none() {
         return Vec::new();
     }
@@ -79,20 +81,26 @@ pub fn plan(view: &View<'_>) -> Vec<Group> {
         Some(Waits::ForNone) => {
             let mut named =
                 view.dependents.iter().filter(|dependent| !is_record(dependent)).peekable();
+            // The owner may go only now: if it went earlier, the dependents that still name it
+            // would be removed although they were to stay.
             if named.peek().is_none() {
                 return groups([without_finalizer(&owner, labels::FINALIZER_ORPHAN)]);
             }
             groups(named.map(|dependent| cut(dependent, view.uid)))
         }
+        // Every blocking dependent is gone, so the owner no longer has to wait.
         Some(Waits::ForBlocking) if view.blocking == 0 => {
             groups([without_finalizer(&owner, labels::FINALIZER_FOREGROUND)])
         }
         Some(Waits::ForBlocking) => {
             let blocking = view.dependents.iter().filter(|dependent| blocks(dependent, view.uid));
+            // In a circle, each member waits for the next one: without this cut, none would ever
+            // go.
             let cut = view.circle.map(unblock);
             let before = blocking.filter_map(|dependent| before(dependent, view.uid));
             groups(cut.into_iter().chain(before))
         }
+        // Deleted in the background: its dependents follow once it is gone.
         None => Vec::new(),
     }
 }
@@ -153,6 +161,7 @@ pub(super) fn blocks(dependent: &Dependent<'_>, uid: &str) -> bool {
 
 /// What to do with a dependent whose owner is gone.
 fn after(dependent: &Dependent<'_>, uid: &str) -> Option<Action> {
+    // Another owner still needs it, so only the reference is removed.
     if dependent.is_kept {
         return Some(cut(dependent, uid));
     }
@@ -161,6 +170,7 @@ fn after(dependent: &Dependent<'_>, uid: &str) -> Option<Action> {
 
 /// What to do with a dependent whose owner waits for it to be gone.
 fn before(dependent: &Dependent<'_>, uid: &str) -> Option<Action> {
+    // Another owner still needs it. Removing the reference also lets this owner go on.
     if dependent.is_kept {
         return Some(cut(dependent, uid));
     }
@@ -176,6 +186,8 @@ fn removal(dependent: &Dependent<'_>, propagation: Propagation) -> Option<Action
             Some(delete(object, propagation))
         }
         Some(task) => finish(task),
+        // Its finalizers are being worked on. Deleting it again would change nothing, at every
+        // plan.
         None if object.meta.deletion_timestamp.is_some() => None,
         None => Some(delete(object, propagation)),
     }
@@ -248,6 +260,7 @@ pub fn is_orphan(template: &TaskTemplate) -> bool {
 
 /// Removes a template that has lost its owner, once no task uses it.
 pub fn orphaned(template: &TaskTemplate, users: usize) -> Vec<Group> {
+    // Tasks need the template to start again, so it stays as long as any task uses it.
     if users > 0 || template.is_deleting() || !is_orphan(template) {
         return Vec::new();
     }

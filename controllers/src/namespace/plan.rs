@@ -39,6 +39,7 @@ const ROUND_OPS_MAX: usize = 1_000;
 /// Decides the next steps to remove the namespace.
 pub fn plan(view: &View<'_>) -> Vec<Group> {
     let namespace = view.namespace;
+    // Only a user can decide that a namespace goes.
     if !namespace.is_deleting() {
         return Vec::new();
     }
@@ -49,6 +50,9 @@ pub fn plan(view: &View<'_>) -> Vec<Group> {
         return (!is_held).then(|| emptied.into()).into_iter().collect();
     }
     let stays = |held: &&Held<'_>| held.meta.deletion_timestamp.is_none();
+    // Objects with an owner here are left to the garbage collector, which stops their tasks first.
+    // If there are only such objects and none of them is going away, they own each other in a
+    // circle: then all are deleted, since otherwise the namespace would never become empty.
     let roots: Vec<&Held<'_>> =
         view.held.iter().filter(stays).filter(|held| !has_owner_here(held.meta)).collect();
     let all_stay = view.held.iter().all(|held| stays(&held));

@@ -179,28 +179,39 @@ pub fn plan(view: &View<'_>) -> Plan {
     for node in view.nodes {
         let is_missing = plan.missing.contains_key(node.name());
         match (is_missing, node.status.lost.is_some()) {
+            // Already declared lost. Its tasks may not all have been handled, since a plan has a
+            // maximum size.
             (true, true) => drop(lost.insert(node.name())),
+            // The canary shows that missing leases are not the store's fault, and not too many
+            // nodes are silent: this one is lost.
             (true, false) if is_heard_of(node) && verdict_allowed => {
                 lost.insert(node.name());
                 let since = silent_since(view, &plan.missing, node);
                 plan.groups.push(set_silence(node, since, Some(view.now), None));
                 plan.verdicts.push((node.name().to_owned(), Verdict::Lost));
             }
+            // The lease may be missing for a reason on this side. Declaring the node lost would
+            // start its tasks a second time, while they may still be running.
             (true, false) if is_heard_of(node) => {
                 plan.waiting = waiting;
                 plan.has_deadlines = true;
                 plan.hold(view, node, &mut told);
             }
+            // It counts as heard only after its tasks have recovered: otherwise new tasks would be
+            // bound to room that the old ones still use.
             (false, true) if !recoverable.contains(node.name()) => {
                 plan.groups.push(set_silence(node, None, None, None));
                 plan.verdicts.push((node.name().to_owned(), Verdict::Heard));
             }
+            // It was silent, but was not declared lost before it came back.
             (false, false) if node.is_silent() => {
                 plan.groups.push(set_silence(node, None, None, None));
                 if is_told_of(node) {
                     plan.verdicts.push((node.name().to_owned(), Verdict::Heard));
                 }
             }
+            // A node that was never heard cannot fall silent, one that is heard needs nothing, and
+            // one that is back has tasks that have to recover first.
             (true | false, false) | (false, true) => (),
         }
     }
@@ -240,10 +251,13 @@ impl Plan {
         let Some(waiting) = self.waiting else { return };
         let since = silent_since(view, &self.missing, node);
         let held = Some(waiting.to_string());
+        // Already written: writing it again at every look would never end.
         if (&node.status.held, node.status.silent_since) == (&held, since) {
             return;
         }
         let was_told = is_told_of(node);
+        // Only the count in the message has changed, which is not worth a write for each silent
+        // node.
         if was_told && waiting != Waiting::Canary && view.nodes.len() > RECOUNTED_NODES_MAX {
             return;
         }
@@ -288,6 +302,7 @@ fn is_recoverable(task: &Task) -> bool {
 
 /// Why no node can be declared lost now, if so.
 fn waiting(view: &View<'_>, missing: &Missing) -> Option<Waiting> {
+    // If not even our own lease is kept, the store or the way to it is at fault, and not the nodes.
     if !view.canary.is_some_and(|canary| canary.is_well(view.elapsed)) {
         return Some(Waiting::Canary);
     }
@@ -320,6 +335,8 @@ fn is_evicted(task: &Task) -> bool {
 fn lose(view: &View<'_>, seen_missing: Duration, on_loss: OnNodeLoss) -> TaskChange {
     let missing_for = view.elapsed.saturating_sub(seen_missing);
     let waits = on_loss.replace_after().is_none();
+    // The lease went missing just now, so the time of the silence is known well enough without
+    // being stored.
     if missing_for < LONG_SILENCE && !waits {
         return TaskChange::Lose;
     }
@@ -336,20 +353,26 @@ fn change(
 ) -> Option<TaskChange> {
     let task = placed.task;
     let node = task.node()?;
+    // The node is heard, so a task that was declared lost with it is still there.
     let Some(since) = missing.get(node) else {
         return is_recoverable(task).then_some(TaskChange::Recover);
     };
     // A user who deletes a Node declares that it will not come back.
     let is_deleted = !known.contains(node);
     match task.loss() {
+        // What has ended cannot be lost any more.
         None if task.has_ended() => None,
+        // A silent node that is not declared lost may only be cut off for a moment.
         None => (is_deleted || lost.contains(node)).then(|| lose(view, *since, placed.on_loss)),
+        // Everything is decided: the job replaces it, or it came to an end before the loss.
         Some(loss) if loss.replaceable || task.has_ended() => None,
         Some(_) if is_deleted => Some(TaskChange::Replaceable),
         // What its placement asked for at that time still applies, although the job and the
         // template may be gone by now. A user who evicts it declares that it no longer runs.
         Some(loss) if loss.waits => is_evicted(task).then_some(TaskChange::Replaceable),
         Some(_) => {
+            // The task may be running without being heard. It is replaced only after the time that
+            // its placement allows for its node to return.
             let after = placed.on_loss.replace_after()?.get();
             let due = since.saturating_add(after.saturating_sub(NODE_LEASE_TTL.get()));
             (due <= view.elapsed).then_some(TaskChange::Replaceable)
