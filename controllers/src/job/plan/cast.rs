@@ -74,6 +74,8 @@ impl<'a> Cast<'a> {
                     roster.has(index) && roster.object_name(job.name(), index) == task.name();
                 let done_elsewhere =
                     member.verdict != Verdict::Recorded && record.get(index).is_some();
+                // A task that is left over after its index was recorded must not count a second
+                // time.
                 if wanted && !done_elsewhere {
                     cast.members.insert(index, member);
                 } else {
@@ -81,6 +83,8 @@ impl<'a> Cast<'a> {
                 }
             } else if task.spec.run < run.number {
                 match roster.index_named_as(job.name(), task) {
+                    // The run still has work for the index: the task can do it, or at least has to
+                    // free its name.
                     Some(index) if record.get(index).is_none() => {
                         cast.predecessors.insert(index, member);
                     }

@@ -33,12 +33,15 @@ pub(super) fn ending(
     cast: &Cast<'_>,
 ) -> Option<Ending> {
     let (spec, status) = (&view.job.spec, &view.job.status);
+    // The decision was stored before its tasks were stopped. What led to it may be gone by now, and
+    // the run must not go on with half of its tasks stopped.
     if !run.opens
         && let Some(phase) = status.ending
     {
         return Some(Ending { phase, message: status.message.clone() });
     }
     let end = |phase, message: String| Some(Ending { phase, message: Some(message) });
+    // The run has ended already.
     if !run.opens && status.phase.is_final() {
         return None;
     }
@@ -47,6 +50,7 @@ pub(super) fn ending(
         let why = why.unwrap_or_else(|| "cancelled on request".to_owned());
         return end(JobPhase::Cancelled, why);
     }
+    // A run that begins has no tasks that could have failed yet, and no time has passed.
     if run.opens {
         return None;
     }
@@ -57,6 +61,7 @@ pub(super) fn ending(
         }
     }
     let allowed = spec.max_failed_tasks.map_or(0, |most| most.of(roster.total()));
+    // More tasks have failed for good than the job tolerates, so the others would run for nothing.
     if failed(roster, record, cast) > allowed {
         // The status counts how the tasks ended, which says more.
         return Some(Ending { phase: JobPhase::Failed, message: None });

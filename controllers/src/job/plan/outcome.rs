@@ -112,6 +112,7 @@ pub(super) fn verdict(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
 
 /// The same, as if attempt numbers had no limit.
 fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
+    // What is recorded is final: whatever happens to the task now must not change the count.
     if task.is_recorded() {
         return Verdict::Recorded;
     }
@@ -131,6 +132,8 @@ fn wanted(task: &Task, policy: &Policy, now: Timestamp) -> Verdict {
         TaskState::Failed { reason: Some(reason::RESTORED), .. } => disruption(reason::RESTORED),
         TaskState::Failed { exit_code, reason } => failure(exit_code, reason),
         TaskState::TimedOut => failure(None, Some(reason::TIMEOUT)),
+        // Only once the task may be replaced. Before that, it may still be running, and a second
+        // attempt would run beside it.
         TaskState::Lost { replaceable: true, .. } => disruption(reason::NODE_LOST),
         TaskState::Cancelled { reason } => match reason {
             // As in Kubernetes, deleting a task does not remove its work from the job. To do that,
@@ -186,6 +189,7 @@ fn after(task: &Task, policy: &Policy, cause: &Cause<'_>, now: Timestamp) -> Ver
         RetryAction::Retry => !cause.disruption || policy.count_disruptions.unwrap_or(false),
     };
     let failures = task.spec.failures.saturating_add(counts.into());
+    // An attempt that does not count is retried without a limit.
     if counts && failures >= policy.max_attempts() {
         return Verdict::Done { end: End::Failed, why: why(task) };
     }

@@ -39,6 +39,7 @@ pub(super) fn removals(scene: &Scene<'_>) -> Removals {
     let strays = scene.cast.strays.iter().map(|member| (member, is_in_the_way(scene, member)));
     for (member, in_the_way) in members.chain(strays).chain(retired(scene)) {
         let task = member.task;
+        // The object of a task is the only place that says how it ended, until the record has it.
         if member.verdict != Verdict::Recorded || is_held(task) {
             continue;
         }
@@ -98,6 +99,7 @@ fn is_in_the_way(scene: &Scene<'_>, member: &Member<'_>) -> bool {
 
 /// The recorded tasks of a large job beyond those that are kept.
 fn surplus<'a>(scene: &'a Scene<'a>) -> BTreeSet<&'a str> {
+    // The objects of a small job cost little, and users expect to see all of them.
     if scene.roster.total() <= SMALL_JOB_TASKS_MAX {
         return BTreeSet::new();
     }
