@@ -1,4 +1,4 @@
-//! The loop around a decision: keys in, a look at the cache, writes out.
+//! The reconcile loop around a decision: it takes a key, reads the cache, and writes.
 
 #[cfg(test)]
 mod tests;
@@ -23,44 +23,46 @@ use crate::cache::{Cache, Snapshot};
 use crate::queue::{Due, Queue};
 use crate::reflector::{Reflector, Update};
 
-/// A key that has something left to do is reconciled again at the latest after this long, whatever
-/// events say: this heals what [`Controller::keys`] did not find for an event.
+/// A key that still has work to do is reconciled again after this time at the latest, whatever the
+/// events. This makes up for events for which [`Controller::keys`] did not return the key.
 const FULL_LOOK: Duration = Duration::from_secs(60);
-/// A key that is at rest is reconciled again after between this long and twice as long. It heals the
-/// same, and 10,000 finished jobs cost two reconciles a second for it instead of 167. The spread keeps
-/// those that were first seen together, when this process began to lead, from coming together again.
+/// A key at rest is reconciled again after between this time and twice this time, for the same
+/// reason. With that, 10,000 finished jobs cost two reconciles a second and not 167. The random
+/// part spreads keys that were all first seen when this process became the leader.
 const REST_LOOK: Duration = Duration::from_secs(3600);
-/// A key that asks for a wall clock time which has come already is reconciled again after this: it may
-/// have come just now, and a plan that asks for a time in the past for ever must not take a processor.
+/// A key that asks for a wall clock time that has passed is reconciled again after this time. The
+/// time may have passed just now, but a plan that always asks for a time in the past must not keep
+/// a processor busy.
 const PAST_LOOK: Duration = Duration::from_millis(100);
-/// Waits after a failure grow up to this.
+/// The longest wait after failures.
 const RETRY_MAX: Duration = Duration::from_secs(30);
-/// So many failures of one key in a row are no coincidence. The wait is at its longest by then.
+/// This many failures of a key in a row are no coincidence. By then, the wait is at its longest.
 const STUCK_FAILURES: u32 = 12;
 
-/// When a key is to be reconciled again. Whatever it says, an event of something that the key depends on
-/// comes first; and an event that is lost costs time alone, since every object that is there is
-/// reconciled now and then: see [`FULL_LOOK`] and [`REST_LOOK`]. (That the cache itself misses nothing is
-/// the watch's promise; after it was broken for too long everything is listed and told anew.)
+/// When to reconcile a key again. An event that concerns the key always brings it back earlier. If
+/// such an event goes unnoticed, only time is lost, because every object is reconciled now and
+/// then: see [`FULL_LOOK`] and [`REST_LOOK`]. (The watch ensures that the cache itself misses
+/// nothing. If the watch was broken for too long, everything is listed again and counts as
+/// changed.)
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requeue {
-    /// When something it depends on changes.
+    /// When something that it depends on changes.
     OnChange,
-    /// Then, and after so long.
+    /// Also after this time.
     After(Duration),
-    /// Then, and at this time of the wall clock, also where somebody sets that clock meanwhile.
+    /// Also at this wall clock time, even if the clock is set meanwhile.
     At(Timestamp),
-    /// When something it depends on changes. Nothing is left to do: an object that is finished costs
-    /// next to nothing from now on.
+    /// When something that it depends on changes. There is nothing left to do, so a finished object
+    /// costs almost nothing from now on.
     AtRest,
-    /// The same, until this time of the wall clock.
+    /// The same, until this wall clock time.
     AtRestUntil(Timestamp),
-    /// Not before something changes: what it was about is gone.
+    /// Only when something changes: the object is gone.
     Gone,
 }
 
 impl Requeue {
-    /// When the key is due again. `now` is the time, and `share` a number below a thousand at random.
+    /// When the key is due again. `now` is the time, and `share` a random number below a thousand.
     fn due(self, now: Timestamp, share: u32) -> Due {
         let rest = || Due::after(REST_LOOK + REST_LOOK / 1000 * share);
         let at = |time: Timestamp, latest: Due| {
@@ -77,34 +79,34 @@ impl Requeue {
     }
 }
 
-/// Why a look at a key came to nothing: one variant for each thing the loop does next.
+/// Why a reconcile failed, by what the loop does next.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// Look again soon: facts have changed, the server was not reached, or the answer was lost.
+    /// Reconcile again soon: facts have changed, the server could not be reached, or the answer was
+    /// lost.
     #[error("{0}")]
     Again(String),
-    /// The leader is another process by now: the component stops.
+    /// Another process is the leader now, so the component stops.
     #[error("another process is the leader now")]
     Deposed,
 }
 
-/// Reconciles keys. Decides nothing itself: it builds a view, plans, and writes.
-///
-/// A key is all that one worker needs, and no two workers have the same one at the same time. So a
-/// controller has one form of key for each thing it writes, and `keys` finds those that an event
-/// concerns; a reconcile that went on to others' keys would work on them beside their own workers.
+/// Reconciles keys. It decides nothing itself: it builds a view, plans, and writes.
+/// A worker needs only the key, and no two workers have the same key at the same time. So a
+/// controller has its own form of key for each thing that it writes, and `keys` returns those that
+/// an event concerns. A reconcile must not write what belongs to other keys, since their own
+/// workers may be busy with them.
 pub trait Controller: Send + Sync + 'static {
     /// What is reconciled.
     type Key: Ord + Clone + Debug + Send + Sync + 'static;
 
-    /// Its name, for logs.
+    /// The name for logs.
     const NAME: &'static str;
 
-    /// The keys that an event concerns: an object was `before` and is `now`; either may be nothing.
-    /// `snapshot` shows this change and all before it, to find related objects in.
-    ///
-    /// This runs while the cache is locked. It has no `self`, so that it cannot come to the cache by
-    /// another way than `snapshot`, and wait for itself.
+    /// The keys that an event concerns. The object was `before` and is `now`; either may be `None`.
+    /// `snapshot` includes this change and all earlier ones, for finding related objects.
+    /// This is called while the cache is locked. It has no `self`, so that it cannot use the cache
+    /// in another way than through `snapshot`, and wait for its own lock.
     fn keys(before: Option<&Any>, now: Option<&Any>, snapshot: &Snapshot) -> Vec<Self::Key>;
 
     /// Reconciles one key.
@@ -114,39 +116,39 @@ pub trait Controller: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Requeue, ReconcileError>> + Send;
 }
 
-/// Who works on keys, and what they have in common.
+/// What workers need.
 #[derive(Debug, Clone)]
 pub struct WorkerContext {
-    /// Where workers are spawned.
+    /// Spawns the workers.
     pub spawner: Spawner,
     /// For back-off.
     pub rng: Rng,
-    /// For the times at which keys want to be reconciled again.
+    /// For the times at which keys are to be reconciled again.
     pub clock: Clock,
-    /// Told when a write was refused since another process leads.
+    /// Notified when a write is refused because another process is the leader.
     pub deposed: Deposed,
 }
 
-/// Tells that this process does not lead any more.
+/// Notifies that this process is no longer the leader.
 #[derive(Debug, Clone, Default)]
 pub struct Deposed(Arc<tokio::sync::Notify>);
 
 impl Deposed {
-    /// Tells it.
+    /// Sends the notification.
     pub fn tell(&self) {
         self.0.notify_one();
     }
 
-    /// Waits until it was told.
+    /// Waits for the notification.
     pub async fn told(&self) {
         self.0.notified().await;
     }
 }
 
-/// A listener for what a cache is told.
+/// Called for each change of the cache.
 type Listener = Box<dyn Fn(Option<&Any>, Option<&Any>, &Snapshot) + Send>;
 
-/// Feeds a cache and the queues of the controllers that read it.
+/// Feeds a cache, and the queues of the controllers that read it.
 pub struct Feed {
     cache: Cache,
     listeners: Vec<Listener>,
@@ -159,12 +161,12 @@ impl Debug for Feed {
 }
 
 impl Feed {
-    /// A feed of `cache`.
+    /// Makes a feed for `cache`.
     pub fn new(cache: Cache) -> Self {
         Self { cache, listeners: Vec::new() }
     }
 
-    /// Runs a controller on what this feed brings: `workers` keys at a time.
+    /// Runs a controller on this feed, with this number of workers.
     pub fn add<C: Controller>(&mut self, controller: C, workers: usize, context: &WorkerContext) {
         let (controller, queue) = (Arc::new(controller), Queue::new(context.clock.clone()));
         let heard = queue.clone();
@@ -179,7 +181,7 @@ impl Feed {
         }
     }
 
-    /// Follows the watch for ever.
+    /// Follows the watch, for ever.
     pub async fn run(self, mut reflector: Reflector) {
         loop {
             let update = reflector.next().await;
@@ -200,7 +202,7 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, context: 
     let rng = context.rng.fork(C::NAME);
     loop {
         let key = queue.next().await;
-        // A bug that one key shows must not stop the work on all others.
+        // A bug with one key must not stop the work on all others.
         let looked = without_panic(C::NAME, controller.reconcile(&key)).await;
         let due = match looked {
             Ok(Ok(requeue)) => {
@@ -210,8 +212,9 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, context: 
             }
             Ok(Err(ReconcileError::Again(why))) => {
                 let failures = queue.failed(&key);
-                // One failure says that facts have changed. After so many the wait is at its longest,
-                // half a minute, and each is said: nothing is stuck in silence.
+                // A single failure usually means that facts have changed. After this many, the wait
+                // is at its longest, half a minute, and each failure is logged, so that a stuck key
+                // is noticed.
                 if failures >= STUCK_FAILURES {
                     warn!(controller = C::NAME, ?key, failures, why, "failed; trying again");
                 } else {
@@ -229,7 +232,7 @@ async fn work<C: Controller>(controller: Arc<C>, queue: Queue<C::Key>, context: 
                 Due::after(wait_after(failures, &rng))
             }
         };
-        // Before the key is given back: then another worker may have it at once.
+        // Before the key is released, because another worker may take it right after.
         queue.add_at(key.clone(), due);
         queue.done(&key);
     }
@@ -241,10 +244,10 @@ fn wait_after(failures: u32, rng: &Rng) -> Duration {
     Backoff::new(initial.min(RETRY_MAX), RETRY_MAX, rng.clone()).next_wait()
 }
 
-/// Batches of one plan that are on their way at once: groups are independent.
+/// How many batches of a plan are sent at the same time: groups are independent.
 const BATCHES_AT_ONCE: usize = 4;
 
-/// What a batch has beside its groups.
+/// The size of a batch without its groups.
 const FRAME_BYTES: usize = 64;
 
 /// Writes groups, in batches within the bound, and returns when the cache has seen them.
