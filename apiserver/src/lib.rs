@@ -1,12 +1,14 @@
-//! The apiserver: Kubernetes API conventions over the store, for every kind alike.
+//! The apiserver: the conventions of the Kubernetes API on top of the store, the same for every
+//! kind.
 //!
 //! # Invariants
 //!
-//! * Only this crate touches the store. It keeps nothing that is not there: any number of
-//!   apiservers may serve one store, and no answer depends on which is asked.
-//! * A write is decided by a pure function of what is there ([`write`]), and guarded by what that
-//!   looked at.
-//! * Reads are as fresh as the store when they were asked for, and come from the watch cache.
+//! * Only this crate uses the store, and it keeps nothing outside of it: any number of apiservers
+//!   may serve one store, and it makes no difference which of them answers.
+//! * A write is decided by a pure function of the current state ([`write`]), and guarded on that
+//!   state.
+//! * Reads are answered from the watch cache, and are at least as new as the store was when the
+//!   request came in.
 
 mod access;
 pub mod backup;
@@ -54,7 +56,7 @@ pub use peers::{BoxError, PeerTransport, Peers};
 pub use requester::Requester;
 use write::{Turns, Writer};
 
-/// One apiserver.
+/// An apiserver.
 #[derive(Debug)]
 pub struct Server {
     store: Arc<dyn Store>,
@@ -71,7 +73,7 @@ pub struct Server {
     identity: Identity,
     holds: Holds,
     gate: Gate,
-    /// Places among the logs that are read through this apiserver at the same time.
+    /// Limits how many logs are read through this apiserver at the same time.
     log_places: Arc<Semaphore>,
 }
 
@@ -81,45 +83,45 @@ pub enum StartError {
     /// The store cannot be read or written. Try again later.
     #[error("cannot read or write the store")]
     Store(#[source] ReadError),
-    /// The store has no room: make some, as it says.
+    /// The store is full; the message says how to free space.
     #[error("cannot write to the store: {0}")]
     Full(String),
-    /// The store holds what this version does not understand.
+    /// The store contains something that this version does not understand.
     #[error("cannot use the store: {0}")]
     Incompatible(String),
-    /// Finish the restore, or clear the store.
+    /// A restore is not finished. Finish it, or clear the store.
     #[error(
         "a restore into this store is not finished: run the same `heliox restore` again, or clear \
          the store"
     )]
     Restoring,
-    /// Counters of these names are registered already.
+    /// Metrics with these names are already registered.
     #[error("register metrics")]
     Metrics(#[from] prometheus::Error),
 }
 
-/// What an apiserver is made of.
+/// What an apiserver needs.
 #[derive(Debug)]
 pub struct Parts {
-    /// What keeps the data.
+    /// The store.
     pub store: Arc<dyn Store>,
-    /// Tells the time of creations.
+    /// For creation times.
     pub clock: Clock,
-    /// Draws uids.
+    /// For uids.
     pub rng: Rng,
-    /// Where its tasks run.
+    /// For background tasks.
     pub spawner: Spawner,
-    /// Where its counters are registered; `/metrics` shows all of it.
+    /// The registry for its metrics. `/metrics` shows all of it.
     pub registry: Registry,
-    /// What works in this process and what does not; `/readyz` shows it.
+    /// The health of this process, which `/readyz` shows.
     pub health: Health,
-    /// How the other apiservers of the cluster are reached; nothing for one that has none, or
-    /// cannot reach them: then it answers only for agents that are connected to it.
+    /// How to reach the other apiservers of the cluster. `None` if there are no others, or they
+    /// cannot be reached: then it can only reach agents that are connected to it.
     pub peers: Option<Peers>,
 }
 
 impl Server {
-    /// Starts an apiserver. Until its cache is filled, requests for objects wait, but not for long.
+    /// Starts an apiserver. Requests for objects wait until its cache is filled, up to a limit.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
         let Parts { store, clock, rng, spawner, registry, health, peers } = parts;
         let metrics = Metrics::new(&registry)?;
@@ -170,7 +172,7 @@ impl Server {
         Ok(server)
     }
 
-    /// The cluster's id.
+    /// The id of the cluster.
     pub fn cluster(&self) -> &str {
         &self.identity.cluster.id
     }
@@ -180,8 +182,8 @@ impl Server {
         self.cache.reached(store::Revision(1)).await;
     }
 
-    /// The service that answers requests, whatever brings them: of whoever is at the other end of a
-    /// connection, unless [`Router::asked_by`] says more.
+    /// The service that answers requests, over whatever transport. Requesters are anonymous unless
+    /// [`Router::asked_by`] says otherwise.
     pub fn service(self: &Arc<Self>) -> Router {
         Router { stack: http::service(self), requester: Requester::anonymous() }
     }
@@ -203,7 +205,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// The same, for the requests of another one.
+    /// The same service for another requester.
     #[must_use]
     pub fn asked_by(&self, requester: Requester) -> Self {
         Self { stack: self.stack.clone(), requester }
@@ -231,7 +233,7 @@ impl Service<Request<Body>> for Router {
     }
 }
 
-/// The same, for requests that are whole: what an in-process client sends.
+/// For requests with a complete body, which in-process clients send.
 impl Service<Request<Bytes>> for Router {
     type Response = Response<Body>;
     type Error = Infallible;

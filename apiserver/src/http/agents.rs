@@ -1,9 +1,8 @@
-//! Asking the agent of a node: over the connection that it opened to this apiserver, or through the
-//! apiserver that holds it.
-//!
-//! What is asked of another apiserver is `/apis/heliox.dev/v1/nodes/{node}/agent/...`, the rest being
-//! the path for the agent. That is answered out of one's own connections alone, so that a request is
-//! passed on once at most, whatever the node lease says.
+//! Sends requests to the agent of a node, over the connection that the agent opened to this
+//! apiserver, or through the apiserver that has it.
+//! The path at another apiserver is `/apis/heliox.dev/v1/nodes/{node}/agent/...`, followed by the
+//! path for the agent. It is answered only from connections of that apiserver itself, so a request
+//! is forwarded at most once, whatever the node lease says.
 
 use std::sync::Arc;
 
@@ -24,10 +23,10 @@ use super::query::{Query, bad};
 use crate::connections::{Agent, ConnectionId};
 use crate::{Server, keys};
 
-/// Longest reason that an agent gives for a refusal.
+/// The maximum length of an agent's reason for a refusal.
 const REASON_BYTES_MAX: usize = 4 * 1024;
 
-/// Turns a connection round: from here on, this side asks and the agent answers.
+/// Reverses a connection: from now on, this side sends requests and the agent answers.
 pub(super) async fn connect(
     call: Call,
     InPath(node): InPath<String>,
@@ -60,8 +59,8 @@ pub(super) async fn connect(
     Ok(response)
 }
 
-/// Asks the agent of a node for a path of its own, wherever its connection is. A refusal of the agent
-/// is an error here; one of another apiserver is an answer with its status, to be passed on.
+/// Sends a request to the agent of a node, wherever it is connected. If the agent refuses it, this
+/// is an error; if another apiserver does, its answer is returned as it is.
 pub(super) async fn ask(
     server: &Server,
     node: &str,
@@ -98,14 +97,14 @@ pub(super) async fn ask(
     })
 }
 
-/// Passes a question of another apiserver on to an agent, if its connection is here.
+/// Forwards a request of another apiserver to an agent that is connected here.
 pub(super) async fn pass_on(
     call: Call,
     InPath((node, rest)): InPath<(String, String)>,
     request: Request<Body>,
 ) -> Answer {
     let (server, node) = (&*call.server, node.as_str());
-    // A page in somebody's browser cannot send this header.
+    // A web page in a browser cannot send this header.
     if !request.headers().contains_key(PEER_HEADER) {
         return Err(bad("this path is reserved for other apiservers").into());
     }
@@ -114,7 +113,7 @@ pub(super) async fn pass_on(
     let agent = agent.ok_or_else(|| not_connected(server, node))?;
     let query = request.uri().query().map(|query| format!("?{query}")).unwrap_or_default();
     let uri = format!("/{rest}{query}").parse();
-    // A new request: of the one that came, the headers and the version are of its own connection.
+    // A new request: the headers and the version of the incoming one belong to its own connection.
     let method = request.method().clone();
     let mut question = Request::new(request.into_body());
     *question.method_mut() = method;
@@ -146,13 +145,13 @@ async fn refused(node: &str, response: Response<Incoming>) -> Refusal {
     let line = format!("node {node:?}: {}", text.trim());
     match Refusal::of_line(code, &line) {
         Some(refusal) => refusal,
-        // None of ours gives such an answer: what it is worth nobody knows.
+        // No agent of ours gives such an answer, so its meaning is unknown.
         None => Refusal::new(Why::Unavailable, line),
     }
 }
 
-/// The connection of the agent that has the node lease, if it is here: another one under the same
-/// name runs none of the node's tasks.
+/// The connection of the agent that has the node lease, if it is here. Another agent with the same
+/// name does not run the tasks of the node.
 fn connected(server: &Server, node: &str, lease: Option<&NodeLease>) -> Option<Agent> {
     server.connections.of(node, lease.map(|lease| lease.spec.boot_id.as_str()))
 }
@@ -170,13 +169,13 @@ fn not_connected(server: &Server, node: &str) -> Refusal {
     Refusal::new(Why::Unavailable, message)
 }
 
-/// The lease of a node, as the cache has it.
+/// The lease of a node, according to the cache.
 fn lease_of(server: &Server, node: &str) -> Option<NodeLease> {
     let key = keys::object(KindId::NodeLease, &ObjectKey::new("", node));
     match serde_json::from_slice(&server.cache.get(&key)?.wire) {
         Ok(lease) => Some(lease),
         Err(error) => {
-            // Its node is taken for one that was never heard of.
+            // The node is then treated like one that was never heard of.
             warn!(node, %error, "a node lease cannot be read");
             None
         }

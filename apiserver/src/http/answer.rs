@@ -1,4 +1,4 @@
-//! Answers.
+//! Builds answers.
 
 use api::status::Refusal;
 use axum::body::Body;
@@ -7,7 +7,7 @@ use serde::Serialize;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// Bytes that are JSON already.
+/// An answer from bytes that are already JSON.
 pub(crate) fn raw(code: StatusCode, json: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(json.into());
     *response.status_mut() = code;
@@ -15,18 +15,18 @@ pub(crate) fn raw(code: StatusCode, json: impl Into<Body>) -> Response<Body> {
     response
 }
 
-/// A value as JSON.
+/// An answer with a value as JSON.
 pub(crate) fn json(code: StatusCode, value: &impl Serialize) -> Response<Body> {
     raw(code, serde_json::to_vec(value).expect("our answers have text keys and finite numbers"))
 }
 
-/// A refusal.
+/// An answer for a refusal.
 pub(crate) fn refused(refusal: &Refusal) -> Response<Body> {
     let code = StatusCode::from_u16(refusal.why.code()).expect("all of ours are status codes");
     json(code, &refusal.to_status())
 }
 
-/// Plain text.
+/// An answer in plain text.
 pub(crate) fn text(code: StatusCode, text: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(text.into());
     *response.status_mut() = code;

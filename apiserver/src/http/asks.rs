@@ -1,35 +1,36 @@
-//! Which parameters each kind of request takes. What is not here is refused: a parameter that is left
-//! alone, since it is misspelt or means nothing here, is believed to have done something.
+//! Which parameters each kind of request accepts. All others are refused: a client would believe
+//! that a parameter had an effect although it was misspelt or has no meaning here.
 
-/// What is asked.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Asks {
-    /// One object.
+    /// Get one object.
     Get,
-    /// Objects, or what changes of them.
+    /// List or watch objects.
     List,
     Create,
     Replace,
     Patch,
     Delete,
-    /// A task is evicted or bound.
+    /// Evict or bind a task.
     Post,
     Log,
     Exec,
-    /// What changes, of several kinds.
+    /// Watch several kinds.
     WatchMany,
-    /// An agent's connection is turned round.
+    /// Reverse an agent's connection.
     Connect,
 }
 
-/// Of every request. `pretty` is about line breaks, and a `timeout` is how long the client waits.
+/// Accepted by every request. `pretty` is about line breaks, and `timeout` is how long the client
+/// waits.
 const EVERYWHERE: [&str; 2] = ["pretty", "timeout"];
 
-/// What a command reads of its request itself. Some of it may come more than once.
+/// The parameters that an exec request reads itself. Some of them may be repeated.
 const OF_COMMANDS: [&str; 5] = ["command", "stdin", "stdout", "stderr", "tty"];
 
 impl Asks {
-    /// The parameters that it takes.
+    /// The parameters that it accepts.
     pub(crate) fn takes(self) -> &'static [&'static str] {
         match self {
             Asks::Get => &["resourceVersion", "includeObject"],
@@ -46,7 +47,7 @@ impl Asks {
                 "timeoutSeconds",
                 "includeObject",
             ],
-            // What a field manager owns is not kept; a body is always checked strictly.
+            // Field ownership is not recorded, and a body is always checked strictly.
             Asks::Create | Asks::Replace | Asks::Post => {
                 &["dryRun", "fieldManager", "fieldValidation"]
             }
@@ -81,14 +82,13 @@ impl Asks {
         }
     }
 
-    /// The parameter of this name that [`super::query::Query`] reads, if it is one of those that this
-    /// request takes.
+    /// The parameter with this name that [`super::query::Query`] reads, if this request accepts it.
     pub(crate) fn read_of(self, name: &str) -> Option<&'static str> {
         let known = self.takes().iter().copied().find(|known| *known == name)?;
         (!OF_COMMANDS.contains(&known)).then_some(known)
     }
 
-    /// Why it does not take a parameter, if so.
+    /// Why it does not accept a parameter, if so.
     pub(crate) fn problem(self, name: &str) -> Option<String> {
         if self.takes().contains(&name) || EVERYWHERE.contains(&name) {
             return None;

@@ -1,4 +1,4 @@
-//! Batches of Heliox's own components.
+//! Batches, which Heliox's own components send.
 
 mod tasks;
 
@@ -22,7 +22,7 @@ use crate::Server;
 use crate::access::Ask;
 use crate::write::{DeleteOptions, Intent, Part, Repeatable, Run, Wish, unknown};
 
-/// Largest body of a batch: a thousand objects of a few KiB.
+/// The maximum size of a batch: a thousand objects of a few KiB.
 const BYTES_MAX: usize = api::size::BATCH_BYTES_MAX;
 
 pub(super) async fn batch(
@@ -67,7 +67,7 @@ pub(super) async fn batch(
     Ok(answer::json(StatusCode::OK, &response))
 }
 
-/// The intents of a group, or why it can never happen.
+/// The intents of a group, or why it can never succeed.
 fn intents(call: &Call, group: Group) -> Result<Vec<Intent>, Refusal> {
     let count = group.count();
     if count > GROUP_OPS_MAX {
@@ -91,10 +91,10 @@ fn intents_of(call: &Call, op: Op) -> Result<Vec<Intent>, Refusal> {
     Ok(allowed.into_iter().zip(wishes).map(|(by, wish)| Intent { by, wish }).collect())
 }
 
-/// What an operation does, and to what.
+/// What an operation does, and to which object.
 pub(super) type Asked = (Verb, (KindId, Option<Subresource>), ObjectKey);
 
-/// What an operation asks for, in the words of single requests.
+/// What an operation does, in terms of single requests.
 pub(super) fn asked(op: &Op) -> Result<Vec<Asked>, Refusal> {
     let named = |verb, kind, key: &ObjectKey| (verb, (kind, None), key.clone());
     let one = match op {
@@ -126,7 +126,7 @@ pub(super) fn asked(op: &Op) -> Result<Vec<Asked>, Refusal> {
     Ok(vec![one])
 }
 
-/// Each part of a task has a writer of its own, and so have the verbs.
+/// Each part of a task has its own writer, and so its own verb.
 fn asked_of_task(change: &TaskChange) -> (Verb, Option<Subresource>) {
     match change {
         TaskChange::Bind { .. } => (Verb::Create, Some(Subresource::Binding)),
@@ -150,7 +150,7 @@ fn known(plural: &str) -> Result<KindId, Refusal> {
     kind_of(plural).ok_or_else(|| bad(format!("unknown kind {plural:?}")))
 }
 
-/// What an operation wants of each object that it asks for.
+/// What an operation writes to each of its objects.
 fn wishes(server: &Server, op: Op, asked: Vec<Asked>) -> Result<Vec<Wish>, Refusal> {
     let place = asked.first().map(|(_, (kind, _), key)| (*kind, key.clone()));
     let Some((kind, key)) = place else { return Ok(Vec::new()) };
@@ -194,9 +194,9 @@ fn wishes(server: &Server, op: Op, asked: Vec<Asked>) -> Result<Vec<Wish>, Refus
     Ok(vec![one])
 }
 
-/// Whether a document names the object that it takes the place of, and its state. Our components
-/// decide on what they have read, so that one that does not say what that was would write blindly: a
-/// bug of its own, or a person's request that has its own form (PUT, PATCH).
+/// Checks that a document contains the uid and resourceVersion of the object that it replaces.
+/// Components decide based on what they have read. One without those values would overwrite
+/// blindly: it has a bug, or it is a user's request, which should use PUT or PATCH.
 fn is_as_read(document: &Value) -> Result<(), Refusal> {
     for field in ["uid", "resourceVersion"] {
         if document["metadata"][field].as_str().is_none_or(str::is_empty) {
@@ -208,7 +208,7 @@ fn is_as_read(document: &Value) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The kind and place that an object says it has.
+/// The kind, namespace and name in an object.
 fn identify(object: &Value) -> Result<(KindId, ObjectKey), Refusal> {
     let word = |field: &str| object[field].as_str().unwrap_or_default();
     let kind = KindId::from_manifest(word("apiVersion"), word("kind"))

@@ -23,11 +23,11 @@ use super::{answer, read};
 use crate::write::{Committed, Leader, New, Part, Repeatable, Wish, admit, text};
 use crate::{Server, keys, kinds};
 
-/// How long an answer waits for the cache to say what a person should be warned of. The object is
-/// written by then, and clients wait for no answer for ever.
+/// How long an answer waits for the cache in order to include warnings. The object has been written
+/// by then, and clients do not wait for ever.
 const WARNING_WAIT: Duration = Duration::from_secs(1);
 
-/// A new object as a wish.
+/// Turns a new object into the wish to create it.
 pub(super) fn new_object(
     server: &Server,
     (kind, namespace): (KindId, &str),
@@ -39,7 +39,7 @@ pub(super) fn new_object(
     Ok(Wish::Create { kind, key, object: New::Document(object), repeatable })
 }
 
-/// A new object: admitted, named and stamped.
+/// Admits a new object, and gives it a name and the fields that only the apiserver sets.
 pub(super) fn admitted(
     server: &Server,
     (kind, namespace): (KindId, &str),
@@ -55,7 +55,7 @@ pub(super) fn refused(kind: KindId, name: &str, violations: &[Violation]) -> Ref
     Refusal::invalid(kind, name, violations)
 }
 
-/// Gives the object its namespace and name, if the request says them.
+/// Sets the namespace and name of the object, if the request has them.
 fn place_object(
     server: &Server,
     (kind, namespace): (KindId, &str),
@@ -115,7 +115,7 @@ fn stamp(server: &Server, kind: KindId, mut object: Value) -> Value {
     }
 }
 
-/// The object of a single request on the wire.
+/// The answer with the object of a single request.
 pub(super) fn answered(code: StatusCode, committed: Committed) -> Response {
     match committed.answers.into_iter().next().flatten() {
         Some(answer) => {
@@ -126,8 +126,8 @@ pub(super) fn answered(code: StatusCode, committed: Committed) -> Response {
     }
 }
 
-/// The same, with what a person should know of an object that was accepted. A warning decides nothing:
-/// where the cache is behind for longer than [`WARNING_WAIT`], there is none.
+/// The same, with warnings about the accepted object. Warnings are optional: if the cache is behind
+/// for longer than [`WARNING_WAIT`], there are none.
 async fn answered_with_warnings(
     server: &Server,
     code: StatusCode,
@@ -146,13 +146,13 @@ async fn answered_with_warnings(
     answer
 }
 
-/// Whether the cache shows, soon enough, what the store holds.
+/// Whether the cache shows the current state of the store, or will soon.
 async fn is_current(server: &Server) -> bool {
     let current = tokio::time::timeout(WARNING_WAIT, read::current(server)).await;
     current.is_ok_and(|current| current.is_ok())
 }
 
-/// That nodes which a partition set names do not exist.
+/// A warning that a partition set names nodes that do not exist.
 fn missing_nodes(server: &Server, set: &[u8]) -> Option<HeaderValue> {
     let set: PartitionSet = serde_json::from_slice(set).ok()?;
     let key = |node: &str| keys::object(KindId::Node, &ObjectKey::new("", node));
@@ -192,7 +192,7 @@ pub(super) fn named(place: &Place) -> ObjectKey {
     ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default())
 }
 
-/// A task's status is its agent's to report, through a batch.
+/// The status of a task is reported by its agent, in batches.
 fn may_write(place: &Place, part: Part) -> Result<(), Refusal> {
     if place.kind == KindId::Task && part == Part::Status {
         let message = "the status of a task can only be changed by the agent of its node";
@@ -269,7 +269,7 @@ async fn patch_part(
     Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)
 }
 
-/// A body that is a patch, of the form that its content type says.
+/// A patch in the body, in the format given by its content type.
 #[derive(Debug)]
 pub(super) struct SentPatch(Patch);
 
@@ -298,12 +298,12 @@ impl<S: Sync> FromRequest<S> for SentPatch {
     }
 }
 
-/// What `evict` is asked with.
+/// The body of an `evict` request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Eviction {
     reason: StopReason,
-    /// The attempt meant; the current one where none is named.
+    /// The attempt to evict; `None` for the current one.
     #[serde(default)]
     attempt: Option<u32>,
 }
@@ -326,7 +326,7 @@ pub(super) async fn evict(
     Ok(answered(StatusCode::CREATED, committed))
 }
 
-/// What `binding` is asked with.
+/// The body of a `binding` request.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct BindingRequest {

@@ -1,4 +1,4 @@
-//! The cluster as a whole: which it is, whether it was confirmed after a restore, its backup.
+//! The cluster as a whole: its identity, its confirmation after a restore, and its backup.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::{answer, read};
 use crate::write::unavailable;
 use crate::{Server, backup, keys};
 
-/// Whether agents are to work for the cluster.
+/// Whether agents may work for the cluster.
 pub(super) async fn is_confirmed(server: &Server) -> Result<bool, Refusal> {
     let confirmed = server.identity.is_confirmed(&*server.store).await;
     confirmed.map_err(|error| unavailable(&error))
@@ -50,7 +50,7 @@ fn objects<K: serde::de::DeserializeOwned>(server: &Server, kind: KindId) -> Vec
     cut.entries.iter().filter_map(|entry| serde_json::from_slice(&entry.wire).ok()).collect()
 }
 
-/// When the first apiserver made what is always there.
+/// When the first apiserver started, which created the objects that are always there.
 fn first_start(server: &Server) -> Option<Timestamp> {
     let key = api::ObjectKey::new("", api::labels::SYSTEM_NAMESPACE);
     let entry = server.cache.get(&keys::object(KindId::Namespace, &key))?;
@@ -86,7 +86,7 @@ pub(super) async fn confirm(
     info(call).await
 }
 
-/// Everything, Secrets too: who may read this may read all.
+/// Returns everything, including Secrets: whoever may do this may read everything.
 pub(super) async fn backup(call: Call) -> Answer {
     let server = &*call.server;
     let lines = backup::backup(Arc::clone(&server.store), server.clock.now()).await;

@@ -1,4 +1,4 @@
-//! Deletions: the options of Kubernetes, each of which does what it says or is refused.
+//! Deletions, with the options of Kubernetes. Each option has its effect or is refused.
 
 use api::KindId;
 use api::batch::Propagation;
@@ -13,8 +13,8 @@ use super::extract::{Answer, Call, LedBy, Place, Whole};
 use super::query::{Query, bad, dry_run, propagation};
 use crate::write::{DeleteOptions, Run, Wish};
 
-/// Kubernetes' DeleteOptions. A field that is not here is refused: what deletes more, or sooner, than
-/// was meant cannot be taken back.
+/// Kubernetes' DeleteOptions. Other fields are refused, because a deletion of more than was meant,
+/// or earlier than was meant, cannot be undone.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct WireDeleteOptions {
@@ -59,8 +59,8 @@ pub(super) async fn delete(
     Ok(answer)
 }
 
-/// What is wanted, of a body and a query. As in Kubernetes the body, where it says something, is what
-/// counts.
+/// Combines the options in the body and the query. As in Kubernetes, those in the body take
+/// precedence.
 fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), Refusal> {
     if let Some(kind) = wire.kind.as_deref().filter(|kind| *kind != "DeleteOptions") {
         let shown: String = kind.chars().take(100).collect();
@@ -92,7 +92,7 @@ fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), 
     Ok((options, run))
 }
 
-/// `orphanDependents` is the older word for `propagationPolicy`.
+/// `orphanDependents` is the older form of `propagationPolicy`.
 fn cascade(policy: &str, orphans: Option<bool>) -> Result<Propagation, Refusal> {
     match orphans {
         None => propagation(policy),
@@ -104,7 +104,7 @@ fn cascade(policy: &str, orphans: Option<bool>) -> Result<Propagation, Refusal> 
     }
 }
 
-/// A grace period within its bounds.
+/// Checks the bounds of a grace period.
 fn grace(seconds: Option<i64>) -> Result<Option<u32>, Refusal> {
     let Some(seconds) = seconds else { return Ok(None) };
     match u32::try_from(seconds) {
@@ -115,8 +115,8 @@ fn grace(seconds: Option<i64>) -> Result<Option<u32>, Refusal> {
     }
 }
 
-/// What a person is told who names a grace period for something that has none itself, while what it
-/// owns does. (Of all other kinds nothing is stopped: they go at once, as is asked.)
+/// A warning for a grace period on an object that has none itself, while the objects that it owns
+/// do. (For all other kinds there is nothing to stop: they are deleted at once.)
 fn no_grace(kind: KindId) -> Option<HeaderValue> {
     if kind != KindId::Namespace && kind.info().task_label.is_none() {
         return None;

@@ -1,4 +1,4 @@
-//! Discovery: which groups, versions and kinds are served.
+//! Discovery: the groups, versions and kinds that are served.
 
 use api::kind::{KindId, Scope};
 use api::status::{Refusal, Why};
@@ -32,7 +32,7 @@ pub(super) fn version() -> Response<Body> {
         "major": major,
         "minor": minor,
         "gitVersion": format!("v{version}"),
-        // Clients of Kubernetes parse these, and fail where one is missing.
+        // Kubernetes clients parse these fields, and fail if one is missing.
         "gitCommit": "",
         "gitTreeState": "",
         "buildDate": "1970-01-01T00:00:00Z",
@@ -90,7 +90,7 @@ fn of_version(group: &str, version: &str) -> Answer {
     for kind in kinds {
         let info = kind.info();
         let namespaced = info.scope == Scope::Namespaced;
-        // What `kubectl get all` shows.
+        // The kinds that `kubectl get all` shows.
         let categories: &[&str] = if info.in_all { &["all"] } else { &[] };
         resources.push(json!({
             "name": info.plural, "singularName": info.singular, "namespaced": namespaced,

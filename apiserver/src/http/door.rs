@@ -1,10 +1,10 @@
-//! What stands before every handler: that a request is meant for this server, which place and which
-//! parameters it names, and the gate.
+//! What happens before every handler: the request is checked to be meant for this server, its path
+//! and parameters are read, and it passes the gate.
 //!
 //! # Invariants
 //!
-//! * A handler has no route but behind a [`Behind`]: it is called with what [`enter`] left in the request,
-//!   and [`enter`] leaves nothing for who was not let in.
+//! * Every handler is behind a [`Behind`]: it is called with what [`enter`] has stored in the
+//!   request, and [`enter`] stores nothing for a requester that was not let in.
 
 use std::sync::Arc;
 
@@ -27,14 +27,14 @@ use crate::Server;
 use crate::access::{Ask, What};
 use crate::requester::Requester;
 
-/// What one route does, as the tables say it.
+/// What a route does, according to the tables.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Endpoint {
     pub(super) verb: Verb,
     pub(super) target: Target,
 }
 
-/// A handler behind the door.
+/// A handler behind the checks.
 #[derive(Clone)]
 pub(super) struct Behind<H> {
     pub(super) endpoint: Endpoint,
@@ -62,7 +62,7 @@ where
     }
 }
 
-/// Lets a request in, with what it says of its place and its parameters.
+/// Lets a request in, and reads its path and parameters.
 async fn enter(server: &Server, endpoint: Endpoint, parts: &mut Parts) -> Result<Entered, Refusal> {
     is_meant(server, &parts.headers)?;
     if endpoint.needs_cache() {
@@ -70,7 +70,7 @@ async fn enter(server: &Server, endpoint: Endpoint, parts: &mut Parts) -> Result
     }
     let place = place(endpoint.target, parts).await?;
     let asks = endpoint.asks();
-    // Whether a request for all objects lists or watches stands in its query.
+    // The query says whether a request for all objects lists or watches them.
     let (verb, read) = match endpoint.verb {
         Verb::List | Verb::Watch => {
             let query = Query::parse(&parts.uri, Asks::List)?;
@@ -84,7 +84,7 @@ async fn enter(server: &Server, endpoint: Endpoint, parts: &mut Parts) -> Result
         return Err(not_allowed(&parts.method, endpoint.target));
     }
     let what = what(endpoint.target, place.as_ref());
-    // Whoever brings no requester along is nobody that is known.
+    // A request without a requester is anonymous.
     let requester = parts.extensions.get().cloned().unwrap_or_else(Requester::anonymous);
     let allowed = server.gate.enter(&requester, Ask { verb, what })?;
     let query = match (read, asks) {
@@ -106,7 +106,7 @@ fn what(target: Target, place: Option<&Place>) -> What<'_> {
     }
 }
 
-/// The place that a path names; nothing for a path that is no object's.
+/// The object or objects that a path stands for; `None` for a path that is not of objects.
 async fn place(target: Target, parts: &mut Parts) -> Result<Option<Place>, Refusal> {
     let kind = match target {
         Target::Objects { kind, .. } => kind,
@@ -124,9 +124,9 @@ async fn place(target: Target, parts: &mut Parts) -> Result<Option<Place>, Refus
     if may_be(&place) { Ok(Some(place)) } else { Err(not_served(parts.uri.path())) }
 }
 
-/// Whether there may be such a place: by Kubernetes' rule for the names of all kinds. (Which names a
-/// kind's objects may have is asked where one is made, and said there. What was made by older rules must
-/// be found.) An escape that is broken is left in the path.
+/// Whether the names are possible, by the rule of Kubernetes for names of all kinds. (The rule for
+/// names of a certain kind is checked when an object is created. Objects that were created under
+/// older rules have to be found here.) Invalid escapes are left in the path.
 fn may_be(place: &Place) -> bool {
     let may_be = |name: &str| !matches!(name, "." | "..") && !name.contains(['/', '%']);
     match &place.name {
@@ -135,15 +135,16 @@ fn may_be(place: &Place) -> bool {
     }
 }
 
-/// Whether a request is one for this server: see [`not_from_a_page`] and [`meant_for`]. All requests
-/// are asked this, those that no handler answers, too.
+/// Whether a request is meant for this server: see [`not_from_a_page`] and [`meant_for`]. This is
+/// checked for all requests, even those without a handler.
 fn is_meant(server: &Server, headers: &HeaderMap) -> Result<(), Refusal> {
     not_from_a_page(headers)?;
     meant_for(server, headers)
 }
 
-/// Nobody is asked who they are yet, and any page in a browser of this machine can reach what listens
-/// on loopback: what comes from a page is refused. (Browsers say so; nobody else sends the header.)
+/// Refuses requests from web pages. There is no authentication yet, and any page in a browser on
+/// this machine can reach the loopback address. (Browsers mark such requests with a header that
+/// nobody else sends.)
 fn not_from_a_page(headers: &HeaderMap) -> Result<(), Refusal> {
     if headers.contains_key(header::ORIGIN) {
         let message = "requests from browser pages are refused: the request has an Origin header";
@@ -163,8 +164,8 @@ fn meant_for(server: &Server, headers: &HeaderMap) -> Result<(), Refusal> {
     Err(Refusal::new(Why::Conflict, message))
 }
 
-/// A request for objects that comes while the cache is being filled waits for it, or is told why that
-/// takes so long. Those that ask just that do not wait.
+/// Waits while the cache is being filled, for requests for objects, and refuses them with the
+/// reason if that takes too long. Requests that ask about the filling itself do not wait.
 async fn is_filled(server: &Server) -> Result<(), Refusal> {
     let filled = timeout(read::CATCH_UP_MAX, server.ready()).await;
     let why = match filled {
@@ -175,7 +176,7 @@ async fn is_filled(server: &Server) -> Result<(), Refusal> {
     Err(Refusal::new(Why::Unavailable, why.trim_end().to_owned()))
 }
 
-/// The answer to a request for a path that is served nowhere.
+/// The answer to a request for a path that is not served.
 pub(super) fn unknown_path(server: &Server, request: &Request) -> Response {
     let refusal = is_meant(server, request.headers())
         .err()
@@ -183,7 +184,7 @@ pub(super) fn unknown_path(server: &Server, request: &Request) -> Response {
     Refused(refusal).into_response()
 }
 
-/// The answer to a request whose method is none of those that the target has, which are `allowed`.
+/// The answer to a request with a method other than `allowed`, which the target has.
 pub(super) fn other_method(
     server: &Server,
     (target, allowed): (Target, HeaderValue),
@@ -210,7 +211,7 @@ impl Endpoint {
         }
     }
 
-    /// Which parameters its requests take; nothing where none are read.
+    /// Which parameters its requests accept; `None` if none are read.
     fn asks(self) -> Option<Asks> {
         let subresource = match self.target {
             Target::Objects { subresource, .. } => subresource,

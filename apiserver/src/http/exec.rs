@@ -1,12 +1,13 @@
-//! Commands beside tasks: a WebSocket on one side, a request to the node's agent on the other.
+//! Commands that run beside tasks: a WebSocket with the client on one side, and a request to the
+//! agent of the node on the other.
 //!
 //! # Invariants
 //!
-//! * The agent has started the command before the connection is upgraded: a refusal is an answer with
-//!   a status, as for any other request.
-//! * Each direction waits for its own reader alone.
-//! * A client that does not read is not gone: its silence is not counted while something waits for
-//!   room on the way to it.
+//! * The agent has started the command before the connection is upgraded. So a refusal is a normal
+//!   answer with a status.
+//! * Each direction waits only for its own reader.
+//! * A client that does not read is not considered gone: the time in which a message waits to be
+//!   sent to it does not count as silence.
 
 use std::time::Duration;
 
@@ -34,13 +35,13 @@ use super::extract::{Answer, Call, Place};
 use super::query::{Query, bad};
 use super::{agents, log};
 
-/// Messages of input that wait for the agent.
+/// How many input messages may wait for the agent.
 const MESSAGES_MAX: usize = 4;
-/// How often a client is asked for a sign of life.
+/// How often a client is pinged.
 const PING_INTERVAL: Duration = Duration::from_secs(15);
-/// A client that gave none for so long is gone.
+/// A client that is silent for this long is considered gone.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// How long a client that is gone, or has said goodbye, may take to read our goodbye.
+/// How long a client may take to read the close message.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 type Sink<S> = SplitSink<WebSocketStream<S>, Message>;
@@ -91,7 +92,7 @@ pub(super) async fn exec(call: Call, place: Place, query: Query, request: Reques
     Ok(switching(accept))
 }
 
-/// That an attempt has ended, where its task tells: its node's agent would only know that it runs no
+/// An error if the task says that the attempt has ended. The agent would only know that it runs no
 /// such attempt.
 fn over(task: &Task, attempt: u32) -> Option<String> {
     let name = task.name();
@@ -106,7 +107,7 @@ fn over(task: &Task, attempt: u32) -> Option<String> {
     })
 }
 
-/// The key that accepts the upgrade which the headers ask for.
+/// The key that accepts the upgrade requested by the headers.
 fn accept(headers: &HeaderMap) -> Result<String, Refusal> {
     let has = |name, word: &str| {
         let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
@@ -136,7 +137,7 @@ fn switching(accept: String) -> Response<Body> {
     response
 }
 
-/// What the query asks for: `command=sh&command=-c&command=...&stdin=true&tty=false`.
+/// Reads the query: `command=sh&command=-c&command=...&stdin=true&tty=false`.
 fn asked(query: &str) -> Result<ExecRequest, Refusal> {
     let mut asked = ExecRequest { command: Vec::new(), stdin: false, tty: false };
     for (key, value) in pairs(query).map_err(|error| bad(error.to_string()))? {
@@ -145,7 +146,7 @@ fn asked(query: &str) -> Result<ExecRequest, Refusal> {
             "command" => asked.command.push(value),
             "stdin" => asked.stdin = is_true,
             "tty" => asked.tty = is_true,
-            // Output is always passed on; who does not want it does not look.
+            // Output is always sent. A client that does not want it can ignore it.
             _ => (),
         }
     }
@@ -155,7 +156,7 @@ fn asked(query: &str) -> Result<ExecRequest, Refusal> {
     }
 }
 
-/// Passes messages on in both directions until one side is done.
+/// Forwards messages in both directions until one side is done.
 async fn bridge<S>(socket: WebSocketStream<S>, input: mpsc::Sender<Bytes>, output: Body)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -163,7 +164,7 @@ where
     let (sink, mut from_client) = socket.split();
     let (room, room_changes) = watch::channel(Room::Since(Instant::now()));
     let mut to_client = ToClient { sink, room };
-    // Both bodies are dropped when the first of the two ends, which tells the agent.
+    // Both bodies are dropped when either direction ends, which tells the agent.
     let passed = tokio::select! {
         biased;
         passed = pass_output(&mut to_client, output) => Some(passed),
@@ -173,15 +174,16 @@ where
         Some(Ok(())) => part(&mut to_client.sink, from_client).await,
         // The connection is broken.
         Some(Err(_)) => (),
-        // The client is gone or has said goodbye. The time limit is for one that has vanished while
-        // the connection has no room: it would keep its place for as long as the kernel tries.
+        // The client is gone or has closed the connection. The time limit is for a client that has
+        // vanished while the send buffer is full. Without it, it would keep its connection slot for
+        // as long as the kernel retries.
         None => drop(timeout(CLOSE_TIMEOUT, to_client.sink.close()).await),
     }
 }
 
-/// Says goodbye, and waits until the client has read that, says the same or is silent for too long.
-/// What it still sends is read: closing a connection that has unread input discards what is still on
-/// the way to the client.
+/// Sends a close message, and waits until the client answers it, closes the connection or is silent
+/// for too long. Whatever the client still sends is read, because closing a connection with unread
+/// input discards output that is still on the way.
 async fn part<S>(sink: &mut Sink<S>, mut from_client: Source<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -189,7 +191,7 @@ where
     let left =
         async { while let Ok(Some(Ok(_))) = timeout(SILENCE_MAX, from_client.next()).await {} };
     let closed = async {
-        // Where this fails, the other side of the connection says so as well.
+        // If this fails, reading from the connection fails, too.
         let _broken = sink.close().await;
         std::future::pending::<()>().await;
     };
@@ -200,17 +202,18 @@ where
     }
 }
 
-/// Whether there is room on the way to the client.
+/// Whether there is room to send to the client.
 #[derive(Debug, Clone, Copy)]
 enum Room {
-    /// A message waits: the client, or the network, takes nothing at the moment. A client that has
-    /// vanished meanwhile is noticed by the kernel, whose probes nobody answers.
+    /// A message is waiting because the client, or the network, takes nothing at the moment. If the
+    /// client has vanished, the kernel notices this, because its probes get no answer.
     None,
-    /// Since then. Before that a message waited, and that it went through was a sign of life.
+    /// There has been room since this time. Sending the message that waited before counts as a sign
+    /// of life.
     Since(Instant),
 }
 
-/// The way to the client.
+/// The sending side of the connection to the client.
 struct ToClient<S> {
     sink: Sink<S>,
     room: watch::Sender<Room>,
@@ -229,7 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> ToClient<S> {
     }
 }
 
-/// Ends when a client that was last heard at `heard` has given no sign of life for too long.
+/// Returns when a client that was last heard at `heard` has been silent for too long.
 async fn silence(heard: Instant, room: &mut watch::Receiver<Room>) {
     loop {
         let since = match *room.borrow_and_update() {
@@ -250,7 +253,7 @@ async fn silence(heard: Instant, room: &mut watch::Receiver<Room>) {
     }
 }
 
-/// Passes on what the client sends, until it is gone.
+/// Forwards what the client sends, until it is gone.
 async fn pass_input<S>(
     client: &mut Source<S>,
     input: mpsc::Sender<Bytes>,
@@ -259,7 +262,8 @@ async fn pass_input<S>(
     S: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
-        // After a message that had to wait for the agent, too: nobody listened meanwhile.
+        // This also counts after waiting for the agent, since nobody read from the client
+        // meanwhile.
         let heard = Instant::now();
         let message = tokio::select! {
             biased;
@@ -276,13 +280,13 @@ async fn pass_input<S>(
         let Some((channel, bytes)) = bytes.split_first() else { continue };
         let Some(channel) = Channel::of_number(*channel) else { return };
         if input.send(Bytes::from(exec::frame(channel, bytes))).await.is_err() {
-            // The agent reads no more; its output says why.
+            // The agent no longer reads; its output says why.
             std::future::pending::<()>().await;
         }
     }
 }
 
-/// Passes on what the command writes, and how it ended.
+/// Forwards the output of the command, and how it ended.
 async fn pass_output<S>(client: &mut ToClient<S>, output: Body) -> Result<(), Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -325,7 +329,7 @@ fn message(channel: Channel, bytes: &[u8]) -> Message {
     Message::Binary(message.into())
 }
 
-/// The agent went away before it said how the command ended.
+/// The agent disconnected before it said how the command ended.
 fn lost() -> Message {
     let why = "the connection to the node was lost; the command may still be running";
     let status = Refusal::new(Why::Unavailable, why);

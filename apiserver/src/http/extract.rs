@@ -1,5 +1,5 @@
-//! What handlers are given of a request, each part typed and within its bounds. What cannot be given is
-//! a refusal like any other.
+//! The parts of a request that handlers take, typed and within their limits. If a part is invalid,
+//! the request is refused.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,18 +27,18 @@ use crate::Server;
 use crate::access::{Allowed, Ask};
 use crate::write::{Intent, Leader, Wish};
 
-/// Largest body of a request about one object: twice what the store takes, so that the answer says
-/// by how much the object is too large.
+/// The maximum body of a request about one object: twice what the store accepts, so that the answer
+/// can say by how much the object is too large.
 pub(super) const BODY_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// A body of which nothing comes for so long is given up: its client is gone, or means no good.
+/// A body without data for this long is given up: its client is gone, or malicious.
 const BODY_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// A body is there after this long: the largest one, over a line of half a megabit a second.
+/// The time limit for a body: enough for the largest one at half a megabit a second.
 const BODY_TIME_MAX: Duration = Duration::from_secs(300);
 
-/// What every handler answers.
+/// The result of every handler.
 pub(super) type Answer = Result<Response, Refused>;
 
-/// A refusal as an answer. Why is kept beside it, for the log.
+/// A refusal as an answer. The reason is also kept for the log.
 #[derive(Debug)]
 pub(crate) struct Refused(pub(super) Refusal);
 
@@ -56,11 +56,11 @@ impl IntoResponse for Refused {
     }
 }
 
-/// What the door leaves in a request for the parts of it below.
+/// What the checks have stored in a request for the layers below.
 #[derive(Debug, Clone)]
 pub(super) struct Entered {
     pub(super) allowed: Allowed,
-    /// Nothing for a path that is no object's.
+    /// `None` for a path that is not of objects.
     pub(super) place: Option<Place>,
     pub(super) query: Query,
 }
@@ -78,13 +78,13 @@ pub(super) struct Call {
 }
 
 impl Call {
-    /// What this request wants of the store.
+    /// The intent of this request to write to the store.
     pub(super) fn intent(&self, wish: Wish) -> Intent {
         Intent { by: self.allowed.clone(), wish }
     }
 
-    /// Whether who was let in with this request may do something else as well, which is part of it: each
-    /// operation of a batch is a request of its own.
+    /// Checks permission for a part of this request, since each operation of a batch is checked on
+    /// its own.
     pub(super) fn enter(&self, ask: Ask<'_>) -> Result<Allowed, Refusal> {
         self.server.gate.enter(self.allowed.requester(), ask)
     }
@@ -99,13 +99,13 @@ impl FromRequestParts<Arc<Server>> for Call {
     }
 }
 
-/// Where a request's object is, or where its objects are.
+/// The object, or the objects, that a path stands for.
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) kind: KindId,
-    /// Empty for cluster kinds, and for all namespaces.
+    /// Empty for cluster-wide kinds, and for all namespaces.
     pub(super) namespace: String,
-    /// Nothing for all objects.
+    /// `None` for all objects.
     pub(super) name: Option<String>,
 }
 
@@ -126,7 +126,7 @@ impl FromRequestParts<Arc<Server>> for Query {
     }
 }
 
-/// What stands in the place of a path's parameters.
+/// The parameters in the path.
 #[derive(Debug)]
 pub(super) struct InPath<T>(pub(super) T);
 
@@ -145,7 +145,7 @@ pub(super) fn not_served(path: &str) -> Refusal {
     Refusal::new(Why::NotFound, format!("unknown path {path}"))
 }
 
-/// Whether the client would rather have a table, as kubectl asks for it.
+/// Whether the client prefers a table, which is how kubectl asks for one.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AsTable(pub(super) bool);
 
@@ -160,7 +160,7 @@ impl FromRequestParts<Arc<Server>> for AsTable {
     }
 }
 
-/// The guard that a leader's request carries.
+/// The leader that a request claims to be from.
 #[derive(Debug)]
 pub(super) struct LedBy(pub(super) Option<Leader>);
 
@@ -182,8 +182,8 @@ impl FromRequestParts<Arc<Server>> for LedBy {
     }
 }
 
-/// A body that is whole, within its bounds of size and time. The bound of size is a handler's own: a
-/// layer would have one for all of them, and refuse in words of its own.
+/// A complete body, within its limits of size and time. Each handler has its own size limit. A
+/// layer could have only one for all of them, with its own error message.
 #[derive(Debug)]
 pub(super) struct Whole<const BYTES_MAX: usize = BODY_BYTES_MAX>(pub(super) Bytes);
 
@@ -214,8 +214,8 @@ impl<S: Sync, const BYTES_MAX: usize> FromRequest<S> for Whole<BYTES_MAX> {
     }
 }
 
-/// A body that is JSON, whatever its sender calls it. Bytes that no JSON parser should meet (too deep)
-/// are refused by its own recursion limit of 128.
+/// A body with JSON, whatever its content type. JSON that is nested too deeply is refused by the
+/// parser's recursion limit of 128.
 #[derive(Debug)]
 pub(super) struct Json<T, const BYTES_MAX: usize = BODY_BYTES_MAX>(pub(super) T);
 
@@ -235,8 +235,8 @@ where
     }
 }
 
-/// An object, which its sender must call JSON where they call it anything: other forms of objects that
-/// clients know are not understood.
+/// A body with an object. If it has a content type, that must be JSON: the other formats of
+/// Kubernetes clients are not supported.
 #[derive(Debug)]
 pub(super) struct Object(pub(super) Value);
 

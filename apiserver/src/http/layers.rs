@@ -1,8 +1,7 @@
-//! What is done for every request, whoever answers it: its id, a line in the log, counting, its time
-//! limit, and that a panic is an answer.
-//!
-//! Compression is here, too, and is only for lists: what a client that takes nothing but compressed
-//! answers is told instead (406) comes after its request was carried out, which a write must not be.
+//! What is done for every request, whatever its handler: its id, a line in the log, metrics, its
+//! time limit, and an answer if a handler panics.
+//! Compression is here, too, but only for lists. A client that accepts only compressed answers gets
+//! its refusal (406) after the request was carried out, which must not happen to a write.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -37,19 +36,20 @@ use super::extract::Refused;
 use crate::Server;
 use crate::requester::Requester;
 
-/// An answer begins within this: a body may take five minutes, and reads and writes have closer bounds of
-/// their own. What follows the beginning, such as the lines of a watch or a log, takes as long as it takes.
+/// An answer has to begin within this time: a body may take five minutes, and reads and writes have
+/// tighter limits of their own. The rest of an answer, such as the lines of a watch or a log, may
+/// take any time.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(360);
-/// Smaller answers are not worth compressing: Kubernetes' bound.
+/// Smaller answers are not compressed. This is the limit of Kubernetes.
 const COMPRESSED_BYTES_MIN: u64 = 128 * 1024;
-/// Longest id that a client gives its request.
+/// The maximum length of a request id from a client.
 const REQUEST_ID_BYTES_MAX: usize = 128;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Everything between a connection and the routes.
 pub(crate) type Stack = BoxCloneSyncService<Request, Response, Infallible>;
 
-/// What goes around all routes. A path may end with a slash: clients in other languages write some so.
+/// Wraps all routes. A path may end with a slash, as clients in some languages send it.
 pub(super) fn around(routes: axum::Router, rng: &Rng) -> Stack {
     let trace = TraceLayer::new_for_http()
         .make_span_with(|request: &Request| {
@@ -57,7 +57,7 @@ pub(super) fn around(routes: axum::Router, rng: &Rng) -> Stack {
                 "request",
                 requester = request.extensions().get::<Requester>().map(field::display),
                 method = %request.method(),
-                // Without the query: selectors tell what objects hold.
+                // Without the query, because selectors may reveal what objects contain.
                 path = request.uri().path(),
                 id = id(request),
             )
@@ -80,8 +80,8 @@ pub(super) fn around(routes: axum::Router, rng: &Rng) -> Stack {
     BoxCloneSyncService::new(stack)
 }
 
-/// Draws ids for requests that come without. Components of this process need none: by far the most
-/// requests are theirs, and each has a name.
+/// Makes ids for requests without one. Components in this process get none: they send most of the
+/// requests, and each has a name already.
 #[derive(Debug, Clone)]
 struct Ids(Rng);
 
@@ -98,7 +98,7 @@ fn id(request: &Request) -> Option<&str> {
     request.headers().get(REQUEST_ID)?.to_str().ok()
 }
 
-/// An id that is long, or would look odd in a log, is replaced.
+/// Replaces an id that is too long or contains unusual characters.
 fn with_usable_id(mut request: Request) -> Request {
     let is_usable = |id: &HeaderValue| {
         let bytes = id.as_bytes();
@@ -110,7 +110,7 @@ fn with_usable_id(mut request: Request) -> Request {
     request
 }
 
-/// What goes around the methods of one path. `label` is what they are called in metrics.
+/// Wraps the methods of one path. `label` is their name in metrics.
 pub(super) fn around_path(
     methods: MethodRouter<Arc<Server>>,
     server: &Arc<Server>,
@@ -126,8 +126,8 @@ pub(super) fn around_path(
     )
 }
 
-/// A list that is long is compressed for whoever asks so, as little as may be: the time it takes is the
-/// server's.
+/// Compresses long lists for clients that ask for it, with the lowest effort, because it takes time
+/// on the server.
 pub(super) fn compressed(methods: MethodRouter<Arc<Server>>) -> MethodRouter<Arc<Server>> {
     let is_list = |_: StatusCode, _: Version, _: &HeaderMap, extensions: &Extensions| {
         extensions.get::<Compressible>().is_some()
@@ -139,20 +139,20 @@ pub(super) fn compressed(methods: MethodRouter<Arc<Server>>) -> MethodRouter<Arc
     )
 }
 
-/// Marks an answer that may be compressed: one that ends by itself. A watch's lines are not to wait for
-/// each other in a compressor.
+/// Marks an answer that may be compressed because it ends by itself. The lines of a watch must not
+/// wait in a compressor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Compressible;
 
-/// Who counts the requests for a path, and under which name.
+/// Where the requests for a path are counted, and under which name.
 #[derive(Debug, Clone)]
 struct Observed {
     server: Arc<Server>,
     label: &'static str,
 }
 
-/// Counts a request. Where it met a bug, that is in the log whatever is logged else: without the message,
-/// which may tell what an object holds.
+/// Counts a request. If it ran into a bug, this is always logged, but without the message, which
+/// may reveal what an object contains.
 async fn observe(State(seen): State<Observed>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
@@ -167,8 +167,8 @@ async fn observe(State(seen): State<Observed>, request: Request, next: Next) -> 
     response
 }
 
-/// The answer to a request that took too long. It goes no further: what it was about to do it does not
-/// do, but a write may be on its way to the store.
+/// The answer to a request that took too long. The handler is stopped, but a write may already be
+/// on its way to the store.
 async fn late(method: Method, error: BoxError) -> Response {
     if !error.is::<tower::timeout::error::Elapsed>() {
         return Refused(Refusal::new(Why::Internal, error.to_string())).into_response();
@@ -182,9 +182,9 @@ async fn late(method: Method, error: BoxError) -> Response {
     Refused(Refusal::new(why, message)).into_response()
 }
 
-/// A panic is a bug that this request has met: it is answered, logged and counted, and hurts no other
-/// one. What a request shares with others stands behind locks that are taken even if poisoned, and in
-/// the store, where a write is all or nothing.
+/// Answers a request whose handler panicked, which is a bug. It is logged and counted, and affects
+/// no other request. The state that requests share is behind locks that are used even if poisoned,
+/// and in the store, where a write is atomic.
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
     base::caught_panic("request", &*panic);
     let message = "internal error: a bug, described in the log of the server. If the request was a \

@@ -1,4 +1,4 @@
-//! Node leases: granted, and renewed.
+//! Granting and renewing node leases.
 
 use api::node::{GrantRequest, GrantResponse, NodeLeaseSpec, RenewRequest, RenewResponse};
 use api::placement::NODE_LEASE_TTL;
@@ -14,7 +14,8 @@ use super::{answer, cluster};
 use crate::write::{settled, unavailable};
 use crate::{Server, encoding, keys};
 
-/// Longest name that an agent gives itself or one of its starts: each is kept with its lease.
+/// The maximum length of the names of an agent and of its starts, since they are stored with the
+/// lease.
 pub(super) const NAME_BYTES_MAX: usize = 253;
 
 pub(super) async fn grant(call: Call, Json(request): Json<GrantRequest>) -> Answer {
@@ -59,7 +60,7 @@ pub(super) async fn grant(call: Call, Json(request): Json<GrantRequest>) -> Answ
         return Err(refusal.into());
     }
     if let Some(held) = held {
-        // Its key is under the new lease by now: this deletes nothing.
+        // The key is attached to the new lease by now, so this deletes nothing.
         let _expires_by_itself = server.store.revoke(LeaseId(held.spec.lease)).await;
     }
     info!(node = request.node, "node lease granted");
@@ -87,8 +88,8 @@ fn new_lease(
     lease: LeaseId,
     held: Option<&NodeLease>,
 ) -> serde_json::Value {
-    // The connection outlives a lease, but not the agent's process. Who holds a connection of which
-    // the lease does not tell will see that, and say so.
+    // A connection may outlive a lease, but not the process of the agent. The apiserver with a
+    // connection that is missing from the lease will notice, and add it.
     let connected = held.filter(|held| held.spec.boot_id == request.boot_id);
     let (apiserver, connection) = connected
         .map(|held| (held.spec.apiserver.clone(), held.spec.connection))
@@ -120,13 +121,13 @@ pub(super) async fn renew(call: Call, Json(request): Json<RenewRequest>) -> Answ
     };
     let unconfirmed = !cluster::is_confirmed(server).await?;
     let key = keys::object(KindId::Node, &ObjectKey::new("", &*request.node));
-    // The cache may be behind: an agent that registers once more changes nothing.
+    // The cache may be behind. If the agent then registers again, this changes nothing.
     let unregistered = server.cache.get(&key).is_none();
     Ok(answer::json(StatusCode::OK, &RenewResponse { alive, unconfirmed, unregistered }))
 }
 
-/// Whether this is the lease of the node. The cache may be behind, so the store is asked before it is said
-/// that it is not.
+/// Whether this is the lease of the node. The cache may be behind, so the store is read before the
+/// answer is no.
 async fn holds(server: &Server, node: &str, lease: LeaseId) -> Result<bool, Refusal> {
     let key = keys::node_lease(node);
     let shown = server.cache.get(&key);

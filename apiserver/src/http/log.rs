@@ -1,4 +1,4 @@
-//! The log of a task's attempt, from the agent that runs or ran it.
+//! The log of a task's attempt, from the agent that ran it or is running it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,8 @@ use super::query::{Query, bad};
 use super::{agents, read};
 use crate::Server;
 
-/// Logs that are read through one apiserver at the same time. Each may hold what is on its way from
-/// the agent to the client.
+/// How many logs may be read through an apiserver at the same time. Each of them may buffer data
+/// between the agent and the client.
 pub(crate) const LOGS_MAX: usize = 1_000;
 
 /// The log of a task's attempt.
@@ -42,7 +42,7 @@ pub(super) async fn log(call: Call, place: Place, query: Query) -> Answer {
     })?;
     let path = format!("/logs/{}/{attempt}?{asked}", task.uid());
     let answer = agents::ask(server, node, Request::new(Body::empty()), &path).await?;
-    // The place is taken until the body has ended, or nobody reads it any more.
+    // The slot is taken until the body has ended or is dropped.
     let body = |body: Body| {
         Body::new(body.map_frame(move |frame| {
             let _held = &place;
@@ -52,7 +52,7 @@ pub(super) async fn log(call: Call, place: Place, query: Query) -> Answer {
     Ok(answer.map(body))
 }
 
-/// What the agent is asked for. Whatever makes no sense is refused here.
+/// The request for the agent. Invalid parameters are refused here.
 fn asked(query: &Query, now: Timestamp) -> Result<String, Refusal> {
     let mut asked = format!(
         "follow={}&timestamps={}&records={}",
@@ -83,7 +83,7 @@ fn since(query: &Query, now: Timestamp) -> Result<Option<Timestamp>, Refusal> {
         ("", None) => Ok(None),
         ("", Some(seconds)) => {
             let since = now.saturating_sub(Duration::from_secs(seconds));
-            // Before all time is from the beginning.
+            // A time before the epoch means from the beginning.
             Ok(Some(since.unwrap_or(Timestamp::UNIX_EPOCH)))
         }
         (time, None) => time.parse().map(Some).map_err(|_| {
@@ -93,16 +93,16 @@ fn since(query: &Query, now: Timestamp) -> Result<Option<Timestamp>, Refusal> {
     }
 }
 
-/// The task at a place, as of now.
+/// The current state of the task that a path stands for.
 pub(super) async fn task(server: &Server, place: &Place) -> Result<Task, Refusal> {
     let entry = read::one(server, place).await?;
     serde_json::from_slice(&entry.wire)
         .map_err(|error| Refusal::new(Why::Internal, error.to_string()))
 }
 
-/// The attempt whose log is meant.
+/// The attempt whose log is requested.
 fn attempt_of(task: &Task, query: &Query) -> Result<u32, Refusal> {
-    // The attempt that a task shows may have no node yet: its log cannot be had, that before it can.
+    // The current attempt of a task may have no node yet, and so no log. The one before it has.
     let newest = query.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
     if !query.previous {
         return Ok(newest);
@@ -114,7 +114,7 @@ fn attempt_of(task: &Task, query: &Query) -> Result<u32, Refusal> {
     })
 }
 
-/// The node on which an attempt runs or ran.
+/// The node on which an attempt ran or is running.
 pub(super) fn node_of(task: &Task, attempt: u32) -> Result<&str, Refusal> {
     let past = || task.status.attempts.iter().find(|past| past.attempt == attempt);
     let node = if attempt == task.spec.attempt {

@@ -1,8 +1,7 @@
 //! HTTP: from a request to an answer.
-//!
-//! A request passes the layers ([`layers`]) and the router ([`routes`], which follows from the tables in
-//! [`paths`] and [`api::verb`]), then the door ([`door`]: is it meant for this server, may it be done),
-//! and reaches a handler with what it asks for in typed parts ([`extract`]).
+//! A request passes the layers ([`layers`]) and the router ([`routes`], which is derived from the
+//! tables in [`paths`] and [`api::verb`]). Then its permission is checked ([`door`]), and a handler
+//! gets it in typed parts ([`extract`]).
 
 mod agents;
 mod answer;
@@ -39,7 +38,7 @@ pub(crate) use layers::Stack;
 pub(crate) use log::LOGS_MAX;
 pub use paths::is_of_component;
 
-/// What answers requests. Each brings its requester along, as an extension.
+/// The service that answers requests. Each request has its requester as an extension.
 pub(crate) fn service(server: &Arc<Server>) -> Stack {
     layers::around(routes::routes(server), &server.rng)
 }

@@ -1,20 +1,20 @@
-//! What a page of a list says beside its objects.
+//! What a page of a list says apart from its objects.
 
 use api::resource_version::ResourceVersion;
 use store::Revision;
 
-/// A page of a list. Each page is as fresh as its request; an object that is there throughout is on
-/// exactly one page, since pages are cut by key.
+/// A page of a list. Each page is as new as its own request. Pages are split by key, so an object
+/// that exists all the time is on exactly one page.
 #[derive(Debug)]
 pub(super) struct Page {
     pub(super) revision: Revision,
     pub(super) more: Option<String>,
-    /// How many objects are on the pages after it, where that is known.
+    /// The number of objects on later pages, if known.
     pub(super) remaining: Option<usize>,
 }
 
 impl Page {
-    /// The list's metadata.
+    /// The metadata of the list.
     pub(super) fn metadata(&self) -> serde_json::Value {
         let version = ResourceVersion::after(self.revision.0).to_string();
         let mut metadata = serde_json::json!({ "resourceVersion": version });

@@ -1,7 +1,7 @@
-//! Which paths there are: those of objects follow from the table of kinds, all others stand here.
-//!
-//! Routing, the gate and the metrics read the same tables: this one for paths that are no object's, and
-//! [`api::verb`] for what can be done to objects.
+//! The paths that exist. Those of objects are derived from the table of kinds, and all others are
+//! listed here.
+//! Routing, the gate and the metrics use the same tables: this one for paths that are not of
+//! objects, and [`api::verb`] for what can be done with objects.
 
 use api::KindId;
 use api::batch::LEADER_HEADER;
@@ -9,7 +9,7 @@ use api::node::{CLUSTER_HEADER, PEER_HEADER};
 use api::verb::{Subresource, Verb, verbs};
 use http::Request;
 
-/// A path that is no object's.
+/// A path that is not of objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fixed {
     Healthz,
@@ -17,33 +17,33 @@ pub(super) enum Fixed {
     Readyz,
     Metrics,
     Version,
-    /// Core's versions.
+    /// The versions of the core group.
     CoreVersions,
-    /// Every group.
+    /// All groups.
     Groups,
     Group,
-    /// The kinds of a version of core.
+    /// The kinds of a version of the core group.
     CoreResources,
     /// The kinds of a version of another group.
     Resources,
     Batches,
     WatchMany,
-    /// Which cluster this is.
+    /// The identity of the cluster.
     Cluster,
     ConfirmCluster,
     Backup,
     NodeLeases,
     RenewNodeLeases,
-    /// A node's agent turns its connection round.
+    /// The agent of a node reverses its connection.
     Connect,
-    /// Another apiserver asks a node's agent.
+    /// Another apiserver sends a request to the agent of a node.
     Agent,
 }
 
 /// What a route is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
-    /// Objects of a kind, or a part of one.
+    /// Objects of a kind, or a subresource.
     Objects {
         kind: KindId,
         subresource: Option<Subresource>,
@@ -52,7 +52,7 @@ pub(super) enum Target {
 }
 
 impl Fixed {
-    /// All there are.
+    /// All of them.
     pub(super) const ALL: [Fixed; 19] = [
         Fixed::Healthz,
         Fixed::Livez,
@@ -75,7 +75,7 @@ impl Fixed {
         Fixed::Agent,
     ];
 
-    /// The path, as the router takes it.
+    /// The path, as a pattern for the router.
     pub(super) fn pattern(self) -> &'static str {
         match self {
             Fixed::Healthz => "/healthz",
@@ -100,7 +100,7 @@ impl Fixed {
         }
     }
 
-    /// What may be done to it, by a request of its own.
+    /// The verbs that it supports.
     pub(super) fn verbs(self) -> &'static [Verb] {
         match self {
             Fixed::Healthz
@@ -125,7 +125,7 @@ impl Fixed {
         }
     }
 
-    /// As the gate calls it.
+    /// Its name for the gate.
     pub(super) fn word(self) -> &'static str {
         match self {
             Fixed::Healthz | Fixed::Livez => "healthz",
@@ -149,8 +149,8 @@ impl Fixed {
         }
     }
 
-    /// Whether agents, schedulers, controllers and other apiservers ask for it, and people's clients
-    /// do not; or it tells whether this process is well.
+    /// Whether it is used by agents, schedulers, controllers and other apiservers, and not by
+    /// users' clients, or shows whether this process works.
     fn is_of_components(self) -> bool {
         match self {
             Fixed::Healthz
@@ -175,8 +175,8 @@ impl Fixed {
         }
     }
 
-    /// Whether its answer needs what the store holds, so that a request waits until the cache is
-    /// filled. Whoever asks what kinds there are waits, too: they go on with objects.
+    /// Whether the answer depends on the content of the store, so that a request waits until the
+    /// cache is filled. Discovery waits, too, because clients continue with objects.
     pub(super) fn needs_cache(self) -> bool {
         match self {
             Fixed::Healthz | Fixed::Livez | Fixed::Readyz | Fixed::Metrics | Fixed::Version => {
@@ -201,7 +201,7 @@ impl Fixed {
 }
 
 impl Target {
-    /// What may be done to it, by a request of its own.
+    /// The verbs that it supports.
     pub(super) fn verbs(self) -> &'static [Verb] {
         match self {
             Target::Objects { kind, subresource } => verbs(kind, subresource).requests,
@@ -209,7 +209,7 @@ impl Target {
         }
     }
 
-    /// What it is called in metrics.
+    /// Its name in metrics.
     pub(super) fn label(self) -> &'static str {
         match self {
             Target::Objects { kind, .. } => kind.info().plural,
@@ -218,7 +218,7 @@ impl Target {
         }
     }
 
-    /// What it is called in an answer.
+    /// Its name in answers.
     pub(super) fn name(self) -> &'static str {
         match self {
             Target::Objects { kind, .. } => kind.info().plural,
@@ -227,22 +227,22 @@ impl Target {
     }
 }
 
-/// Kinds whose objects have paths.
+/// The kinds whose objects have paths.
 pub(super) fn served() -> impl Iterator<Item = KindId> {
     KindId::ALL.into_iter().filter(|kind| !kind.info().internal)
 }
 
-/// The paths of a kind's objects, as the router takes them.
+/// The paths of the objects of a kind, as patterns for the router.
 #[derive(Debug)]
 pub(super) struct ObjectPaths {
-    /// Of all of them: in all namespaces and in one, or in the cluster.
+    /// All of them: in all namespaces and in one, or in the cluster.
     pub(super) all: Vec<String>,
-    /// Of one. A part of it has its word after this.
+    /// One object. The names of subresources follow after this.
     pub(super) one: String,
 }
 
 impl ObjectPaths {
-    /// A namespaced object is found in its namespace only, and a cluster's in none.
+    /// A namespaced object is found only in its namespace, and a cluster-wide one in none.
     pub(super) fn of(kind: KindId) -> Self {
         let info = kind.info();
         let version = match info.group {
@@ -260,9 +260,10 @@ impl ObjectPaths {
     }
 }
 
-/// Whether a request is of those that agents, schedulers, controllers and other apiservers send, and
-/// people's clients do not; or asks whether this process is well. There are connections that are kept
-/// for these. (It is a matter of sharing out, not of trust: nobody is asked who they are yet.)
+/// Whether a request is of the type that agents, schedulers, controllers and other apiservers send,
+/// and not users' clients, or asks whether this process works. Some connections are reserved for
+/// these. (This only divides the connections fairly and grants no trust, since there is no
+/// authentication yet.)
 pub fn is_of_component<B>(request: &Request<B>) -> bool {
     let headers = [CLUSTER_HEADER, LEADER_HEADER, PEER_HEADER];
     if headers.into_iter().any(|name| request.headers().contains_key(name)) {
@@ -274,15 +275,15 @@ pub fn is_of_component<B>(request: &Request<B>) -> bool {
     patterns.any(|pattern| fits(pattern, path)) || is_of_leases(path)
 }
 
-/// Whether a path is of Leases: leaders are elected over them.
+/// Whether a path is of Leases, which leader election uses.
 fn is_of_leases(path: &str) -> bool {
     let info = KindId::Lease.info();
     let mut parts = path.split('/').skip(2);
     parts.next() == Some(info.group) && parts.any(|part| part == info.plural)
 }
 
-/// Whether a path is one of a pattern's. The router cannot be asked: a connection has its place before
-/// the router sees the request.
+/// Whether a path matches a pattern. The router cannot be used for this, because a connection gets
+/// its slot before the router sees the request.
 fn fits(pattern: &str, path: &str) -> bool {
     let mut parts = path.split('/');
     for wanted in pattern.split('/') {

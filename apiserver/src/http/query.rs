@@ -1,4 +1,4 @@
-//! What a query asks for.
+//! The query of a request.
 
 use api::batch::Propagation;
 use api::list::Continue;
@@ -10,10 +10,10 @@ use api::status::{Mistake, Refusal, Why};
 use super::asks::Asks;
 use crate::write::Run;
 
-/// Longest name of a field manager: Kubernetes' bound.
+/// The maximum length of a field manager's name, as in Kubernetes.
 const FIELD_MANAGER_CHARS_MAX: usize = 128;
 
-/// Every parameter that is understood: see [`Asks`] for which request takes which.
+/// Every supported parameter. [`Asks`] says which request accepts which.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -23,7 +23,7 @@ pub(crate) struct Query {
     label_selector: String,
     field_selector: String,
     pub(crate) limit: Option<usize>,
-    /// Where a list goes on.
+    /// Where a list continues.
     pub(crate) next: Option<Continue>,
     resource_version: String,
     pub(crate) resource_version_match: String,
@@ -56,7 +56,7 @@ pub(crate) struct Query {
     pub(crate) include_object: IncludeObject,
 }
 
-/// How much of its object a row of a table bears: `includeObject`, as in Kubernetes.
+/// How much of its object a row of a table contains: `includeObject`, as in Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum IncludeObject {
     /// Nothing.
@@ -64,11 +64,11 @@ pub(crate) enum IncludeObject {
     /// Its metadata.
     #[default]
     Metadata,
-    /// All of it: what clients sort by.
+    /// All of it, which clients use for sorting.
     Object,
 }
 
-/// A switch. As in Kubernetes, one that is only named is on.
+/// A boolean. As in Kubernetes, a parameter without a value means true.
 fn boolean(name: &str, text: &str) -> Result<bool, Refusal> {
     match text {
         "" | "true" | "1" => Ok(true),
@@ -80,7 +80,7 @@ fn boolean(name: &str, text: &str) -> Result<bool, Refusal> {
     }
 }
 
-/// A request that makes no sense.
+/// A malformed request.
 pub(crate) fn bad(message: impl Into<String>) -> Refusal {
     Refusal::new(Why::Mistaken(Mistake::Request), message)
 }
@@ -99,7 +99,7 @@ impl Query {
                 return Err(bad(problem));
             }
             let Some(known) = asks.read_of(&name) else { continue };
-            // Two values of which one silently wins are a mistake that would never be found.
+            // If one of two values silently won, the mistake would never be noticed.
             if seen.contains(&known) {
                 return Err(bad(QueryError::Repeated(known).to_string()));
             }
@@ -112,7 +112,7 @@ impl Query {
         }
     }
 
-    /// What makes no sense together.
+    /// Parameters that exclude each other, if any.
     fn contradiction(&self, asks: Asks) -> Option<String> {
         if !matches!(self.resource_version_match.as_str(), "" | "NotOlderThan") {
             return Some("resourceVersionMatch: only NotOlderThan is supported".to_owned());
@@ -141,7 +141,7 @@ impl Query {
             "watch" => self.watch = boolean(name, &value)?,
             "allowWatchBookmarks" => self.allow_watch_bookmarks = boolean(name, &value)?,
             "sendInitialEvents" => self.send_initial_events = boolean(name, &value)?,
-            // As in Kubernetes, no seconds are as many as there may be.
+            // As in Kubernetes, 0 seconds means no limit.
             "timeoutSeconds" => {
                 self.timeout_seconds = number(name, &value)?.filter(|seconds| *seconds > 0);
             }
@@ -192,7 +192,7 @@ impl Query {
         self.field_selector.parse().map_err(|error| bad(format!("fieldSelector: {error}")))
     }
 
-    /// The point in history that is named. "0" and "" name none.
+    /// The requested resource version. "0" and "" stand for none.
     pub(crate) fn version(&self) -> Result<Option<ResourceVersion>, Refusal> {
         if matches!(self.resource_version.as_str(), "" | "0") {
             return Ok(None);
@@ -209,13 +209,13 @@ impl Query {
         dry_run(&self.dry_run)
     }
 
-    /// What a deletion means for the objects that it owns; empty where nothing is said.
+    /// What happens to the objects that a deleted object owns; empty if not specified.
     pub(crate) fn propagation_word(&self) -> &str {
         &self.propagation_policy
     }
 }
 
-/// Whether a write is only tried.
+/// Whether a write is a dry run.
 pub(crate) fn dry_run(word: &str) -> Result<Run, Refusal> {
     match word {
         "" => Ok(Run::Real),
@@ -224,7 +224,8 @@ pub(crate) fn dry_run(word: &str) -> Result<Run, Refusal> {
     }
 }
 
-/// A number; nothing where none is given. What is over its type's bound is as little a number here.
+/// A number; `None` if there is no value. A number that exceeds its type is as invalid as any other
+/// text.
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, Refusal> {
     if text.is_empty() {
         return Ok(None);
@@ -234,7 +235,7 @@ fn number<T: std::str::FromStr>(name: &str, text: &str) -> Result<Option<T>, Ref
     text.parse().map(Some).map_err(odd)
 }
 
-/// Who writes, within Kubernetes' bounds. It is not kept.
+/// The field manager, within the limits of Kubernetes. It is not stored.
 fn field_manager(name: String) -> Result<String, Refusal> {
     let is_long = name.chars().count() > FIELD_MANAGER_CHARS_MAX;
     if is_long || name.chars().any(char::is_control) {
@@ -245,8 +246,8 @@ fn field_manager(name: String) -> Result<String, Refusal> {
     Ok(name)
 }
 
-/// What is to be done about unknown fields: here they are always refused, which is more than the two
-/// weaker words ask for and never silent.
+/// What to do about unknown fields. They are always refused here. This is stricter than the other
+/// two options, and never silent.
 fn field_validation(word: String) -> Result<String, Refusal> {
     if matches!(word.as_str(), "" | "Ignore" | "Warn" | "Strict") {
         return Ok(word);
@@ -255,7 +256,7 @@ fn field_validation(word: String) -> Result<String, Refusal> {
     Err(bad(format!("fieldValidation: must be Ignore, Warn or Strict, not {shown:?}")))
 }
 
-/// What a deletion means for the objects that it owns.
+/// What happens to the objects that a deleted object owns.
 pub(crate) fn propagation(word: &str) -> Result<Propagation, Refusal> {
     match word {
         "" | "Background" => Ok(Propagation::Background),
@@ -287,7 +288,7 @@ mod tests {
         Asks::Connect,
     ];
 
-    /// Why a request that takes its parameters refuses them.
+    /// The message of a request that accepts these parameters but refuses their values.
     fn refusal(text: &str) -> String {
         let name = text.split('=').next().unwrap();
         let asks = ALL.into_iter().find(|asks| asks.takes().contains(&name)).unwrap();
@@ -296,7 +297,7 @@ mod tests {
 
     #[test]
     fn every_name_has_its_place() {
-        // Of several requests that take a parameter, the first is tried.
+        // If several requests accept a parameter, the first one is tested.
         let mut read_by: BTreeMap<&str, Asks> = BTreeMap::new();
         for asks in ALL {
             for name in asks.takes().iter().filter_map(|name| asks.read_of(name)) {
@@ -306,7 +307,7 @@ mod tests {
         for (name, asks) in read_by {
             let read = Query::of_text(&format!("{name}=1"), asks);
             match name {
-                // A number is no token, and no word; the last one needs another beside it.
+                // A number is not a valid token or word; the last one needs another parameter.
                 "continue"
                 | "includeObject"
                 | "fieldValidation"

@@ -1,4 +1,4 @@
-//! Reading objects: one, or a list of them.
+//! Reads one object, or a list of objects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,22 +25,22 @@ use crate::cache::{Cut, Entry, Part, Selection};
 use crate::write::{not_found, unavailable};
 use crate::{Server, keys, kinds};
 
-/// Objects in one page where no limit is named.
+/// The maximum number of objects in a page, if no limit is requested.
 const PAGE_MAX: usize = 100_000;
-/// Bytes of a list that are copied at a time, about.
+/// About how many bytes of a list are copied at a time.
 const PIECE_BYTES: usize = 256 * 1024;
-/// How long a read waits for the cache to show what the store holds.
+/// How long a read waits for the cache to show what the store contains.
 pub(super) const CATCH_UP_MAX: Duration = Duration::from_secs(30);
 
-/// Waits until the cache shows at least what the store holds now: what is read then is as fresh as
-/// a read of the store.
+/// Waits until the cache shows the current state of the store, so that the read is as new as one
+/// from the store.
 pub(super) async fn current(server: &Server) -> Result<(), Refusal> {
     let revision = server.store.revision().await.map_err(|error| unavailable(&error))?;
     reached(server, revision).await
 }
 
-/// Waits until the cache shows `revision`. It is milliseconds behind, unless it cannot follow the
-/// store: then a client does better elsewhere than to wait for ever.
+/// Waits until the cache shows `revision`. It is usually milliseconds behind. If it cannot follow
+/// the store, the client should try another apiserver and not wait for ever.
 async fn reached(server: &Server, revision: Revision) -> Result<(), Refusal> {
     timeout(CATCH_UP_MAX, server.cache.reached(revision)).await.map_err(|_elapsed| {
         let seconds = CATCH_UP_MAX.as_secs();
@@ -52,7 +52,7 @@ async fn reached(server: &Server, revision: Revision) -> Result<(), Refusal> {
     })
 }
 
-/// Whether a point is after all that the store holds: nobody was told of it by this store.
+/// Whether a version is newer than everything in the store, so that it cannot come from this store.
 pub(super) async fn is_ahead(server: &Server, at: ResourceVersion) -> Result<bool, Refusal> {
     let at = Revision(at.revision());
     if at <= server.cache.revision() {
@@ -62,7 +62,7 @@ pub(super) async fn is_ahead(server: &Server, at: ResourceVersion) -> Result<boo
     Ok(at > current)
 }
 
-/// As Kubernetes refuses it: clients then read what is current.
+/// The refusal that Kubernetes uses: clients then read the current state.
 fn too_large(asked: ResourceVersion, current: Revision) -> Refusal {
     let current = ResourceVersion::after(current.0);
     let message = format!("Too large resource version: {asked}, current: {current}");
@@ -74,7 +74,7 @@ fn too_large(asked: ResourceVersion, current: Revision) -> Refusal {
     Refusal::new(Why::Late, message).with_cause(cause).retry_after(1)
 }
 
-/// An object, as of now: that is not older than any point which the query may name.
+/// The current state of an object, which is never older than the version in the query.
 pub(super) async fn get(
     call: Call,
     place: Place,
@@ -96,7 +96,7 @@ pub(super) async fn get(
     Ok(answer::raw(StatusCode::OK, kinds::shown(place.kind, &entry.wire)))
 }
 
-/// The object at a place, as of now.
+/// The current state of the object that a path stands for.
 pub(super) async fn one(server: &Server, place: &Place) -> Result<Arc<Entry>, Refusal> {
     current(server).await?;
     let name = place.name.as_deref().unwrap_or_default();
@@ -104,7 +104,7 @@ pub(super) async fn one(server: &Server, place: &Place) -> Result<Arc<Entry>, Re
     server.cache.get(&key).ok_or_else(|| not_found(place.kind, name))
 }
 
-/// What a query selects of objects of `kind`.
+/// The selectors in a query, for objects of `kind`.
 pub(super) fn selection(query: &Query, kind: KindId) -> Result<Selection, Refusal> {
     let selection = Selection { labels: query.labels()?, fields: query.fields()? };
     match selection.fields.problem(kind) {
@@ -113,7 +113,7 @@ pub(super) fn selection(query: &Query, kind: KindId) -> Result<Selection, Refusa
     }
 }
 
-/// A list, if it is there within the time that the client names.
+/// A list, unless it takes longer than the client's time limit.
 pub(super) async fn list_in_time(
     server: &Server,
     place: &Place,
@@ -144,7 +144,7 @@ async fn list(
     if let Some(next) = &query.next
         && is_ahead(server, ResourceVersion::after(next.revision())).await?
     {
-        // A list of another history. Its pages do not fit together with what is here.
+        // A list from another history. Its pages do not match the current data.
         let message = "the store was replaced since this list began; list again";
         return Err(Refusal::new(Why::Expired, message));
     }
@@ -159,8 +159,8 @@ async fn list(
     let limit = query.limit.filter(|limit| *limit > 0).unwrap_or(PAGE_MAX).min(PAGE_MAX);
     let (part, shown) = server.cache.part((&prefix, after), limit, &selection);
     let Part { entries, more, remaining } = part;
-    // Every page tells the first one's point: a watch from there brings what changed since, on
-    // whichever page it is.
+    // Every page has the version of the first one. A watch from that version returns all later
+    // changes, whichever page the objects are on.
     let revision = query.next.as_ref().map_or(shown, |next| Revision(next.revision()));
     let more = entries.last().filter(|_| more).map(|last| {
         let after = keys::object(place.kind, &last.key).to_string();
@@ -174,8 +174,9 @@ async fn list(
     Ok(answer::raw(StatusCode::OK, list_body(place.kind, entries, &page)))
 }
 
-/// A list's JSON, out of the objects' JSON. A long one is copied piece by piece as its reader takes
-/// it: a hundred thousand objects of a megabyte are not copied for one request.
+/// The JSON of a list, composed from the JSON of the objects. A long list is copied piece by piece
+/// as it is read, so that a hundred thousand objects of a megabyte are not all copied for one
+/// request.
 fn list_body(kind: KindId, entries: Vec<Arc<Entry>>, page: &Page) -> Body {
     let head = format!(
         r#"{{"kind":"{}List","apiVersion":"{}","metadata":{},"items":["#,
@@ -196,7 +197,7 @@ fn list_body(kind: KindId, entries: Vec<Arc<Entry>>, page: &Page) -> Body {
     Body::from_stream(stream::iter(pieces.map(Ok::<_, std::convert::Infallible>)))
 }
 
-/// The next objects of a list after what is there, and its end after the last one.
+/// Adds the next objects of a list, and its end after the last one.
 fn piece(mut json: Vec<u8>, left: &mut std::vec::IntoIter<Arc<Entry>>) -> Vec<u8> {
     let begins_at = json.len();
     while json.len() < PIECE_BYTES
@@ -213,7 +214,7 @@ fn piece(mut json: Vec<u8>, left: &mut std::vec::IntoIter<Arc<Entry>>) -> Vec<u8
     json
 }
 
-/// What a job's completion record says, as of now.
+/// The current completion record of a job.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct RecordAnswer {
@@ -221,11 +222,11 @@ struct RecordAnswer {
     succeeded: usize,
     failed: usize,
     cancelled: usize,
-    /// Indexes that were given up; the first thousand.
+    /// The first thousand indexes that have failed.
     failed_indexes: Vec<u32>,
 }
 
-/// Failed indexes that an answer lists.
+/// How many failed indexes an answer lists.
 const FAILED_INDEXES_MAX: usize = 1000;
 
 pub(super) async fn record(call: Call, place: Place) -> Answer {

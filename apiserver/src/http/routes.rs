@@ -1,4 +1,5 @@
-//! Which handler answers what: paths and methods follow from the tables of kinds, verbs and other paths.
+//! Which handler answers which request. Paths and methods are derived from the tables of kinds,
+//! verbs and other paths.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use super::{
 };
 use crate::{Server, readiness};
 
-/// What requests that no route takes are called in metrics.
+/// The name in metrics for requests that match no route.
 const UNKNOWN: &str = "unknown";
 
 /// All routes.
@@ -40,7 +41,7 @@ pub(super) fn routes(server: &Arc<Server>) -> Router {
     router.fallback_service(unknown.with_state(Arc::clone(server))).with_state(Arc::clone(server))
 }
 
-/// The same, with the paths of a kind's objects.
+/// Adds the paths of a kind's objects.
 fn with_objects(
     mut router: Router<Arc<Server>>,
     server: &Arc<Server>,
@@ -64,7 +65,8 @@ fn with_objects(
     router
 }
 
-/// Whether a verb is about all objects. One is made among the others, not in its own place.
+/// Whether the path for a verb is that of all objects. An object is created by a request to the
+/// path of the list.
 fn is_of_all(verb: Verb) -> bool {
     match verb {
         Verb::Create | Verb::List | Verb::Watch => true,
@@ -84,7 +86,7 @@ impl Methods {
         Self { target, router: MethodRouter::new(), allowed: Vec::new() }
     }
 
-    /// The same, where this handler does what the verb says.
+    /// Adds a handler for a verb.
     fn on<H: Handler<T, Arc<Server>>, T: 'static>(mut self, verb: Verb, handler: H) -> Self {
         let (filter, word) = match verb {
             Verb::Get | Verb::List | Verb::Watch => (MethodFilter::GET, "GET"),
@@ -103,14 +105,14 @@ impl Methods {
         self
     }
 
-    /// The same, where this handler does whatever the table of paths has for it.
+    /// Adds a handler for every verb that the table of paths has for it.
     fn each<H: Handler<T, Arc<Server>>, T: 'static>(self, handler: H) -> Self {
         let verbs = self.target.verbs();
         verbs.iter().fold(self, |methods, verb| methods.on(*verb, handler.clone()))
     }
 
-    /// The route. HEAD is refused like any other method that is not in the tables: what GET costs is
-    /// the body, which nobody would read.
+    /// The finished route. HEAD is refused like any other method that is not in the tables. The
+    /// expensive part of a GET is its body, and nobody would read it.
     fn finish(mut self, server: &Arc<Server>) -> MethodRouter<Arc<Server>> {
         self.allowed.sort_unstable();
         let allowed = HeaderValue::try_from(self.allowed.join(", ")).expect("methods are words");
@@ -153,7 +155,7 @@ fn of_fixed(methods: Methods, fixed: Fixed) -> Methods {
 fn of_objects(methods: Methods, subresource: Option<Subresource>, verb: Verb) -> Methods {
     match (subresource, verb) {
         (None, Verb::List) => methods.on(verb, list_or_watch),
-        // It has the same path and method: which of the two is meant says the query.
+        // It has the same path and method as List; the query decides between the two.
         (None, Verb::Watch) => methods,
         (None, Verb::Create) => methods.on(verb, change::create),
         (None | Some(Subresource::Status), Verb::Get) => methods.on(verb, read::get),
@@ -168,12 +170,12 @@ fn of_objects(methods: Methods, subresource: Option<Subresource>, verb: Verb) ->
         (Some(Subresource::Stats), Verb::Get) => methods.on(verb, stats::stats),
         (Some(Subresource::Exec), Verb::Create | Verb::Get) => methods.on(verb, exec::exec),
         (Some(Subresource::Record), Verb::Get) => methods.on(verb, read::record),
-        // What is in the table of verbs is served, as a test sees.
+        // A test checks that everything in the table of verbs is served.
         (_, _) => methods,
     }
 }
 
-/// Objects as they are, or what changes of them.
+/// Lists or watches objects.
 async fn list_or_watch(
     call: Call,
     place: Place,

@@ -1,4 +1,4 @@
-//! What nodes and tasks use, from the agents.
+//! The resource usage of nodes and tasks, from the agents.
 
 use api::node::stats::NodeStats;
 use api::status::{Refusal, Why};
@@ -10,10 +10,10 @@ use super::extract::{Answer, Call, Place};
 use super::{agents, answer, log, read};
 use crate::Server;
 
-/// Largest answer of an agent: tens of thousands of tasks.
+/// The maximum answer of an agent, which is enough for tens of thousands of tasks.
 const STATS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What a node or a task uses.
+/// The resource usage of a node or a task.
 pub(super) async fn stats(call: Call, place: Place) -> Answer {
     let server = &*call.server;
     if place.kind == KindId::Node {
@@ -39,7 +39,7 @@ async fn of_node(server: &Server, node: &str) -> Result<NodeStats, Refusal> {
         let message = format!("cannot parse the answer of node {node:?}: {why}");
         Refusal::new(Why::Unavailable, message)
     };
-    // What another apiserver refused is passed on as it is.
+    // A refusal of another apiserver is returned as it is.
     let code = answer.status();
     let bytes = axum::body::to_bytes(answer.into_body(), STATS_BYTES_MAX).await;
     let bytes = bytes.map_err(|error| unreadable(error.to_string()))?;

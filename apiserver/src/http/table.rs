@@ -13,8 +13,8 @@ use super::usage;
 use crate::cache::Entry;
 use crate::{Server, kinds};
 
-/// Kubernetes' `Table`. What it shows of objects is their JSON as it is, which is not read: a list of
-/// ten thousand tasks is a table, too.
+/// Kubernetes' `Table`. The objects in it are their JSON, which is not parsed: a list of ten
+/// thousand tasks may be requested as a table, too.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Table<'a> {
@@ -32,7 +32,7 @@ struct Row<'a> {
     object: Option<Shown<'a>>,
 }
 
-/// How much of its object a row bears.
+/// How much of its object a row contains.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Shown<'a> {
@@ -47,7 +47,7 @@ enum Shown<'a> {
 
 impl<'a> Shown<'a> {
     fn of(entry: &'a Entry, include: IncludeObject) -> Option<Self> {
-        /// An object of which the metadata is wanted alone.
+        /// An object of which only the metadata is requested.
         #[derive(Deserialize)]
         struct Described<'a> {
             #[serde(borrow)]
@@ -68,7 +68,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Entries as a table.
+/// Makes a table of entries.
 pub(super) fn table<'a>(
     server: &Server,
     kind: KindId,

@@ -1,4 +1,5 @@
-//! What tasks take of nodes, for tables: nobody stores it, it is the sum of what is bound.
+//! How much of each node is taken by tasks, for tables. This is not stored: it is the sum of what
+//! is bound.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use api::{Kind as _, KindId, Node, ObjectKey, Task, TaskTemplate, Timestamp};
 use crate::cache::{Cache, Entry};
 use crate::keys;
 
-/// What is taken of each of `nodes`, as the cache shows it.
+/// How much of each of `nodes` is taken, according to the cache.
 pub(super) fn of_nodes(cache: &Cache, nodes: &[Arc<Entry>]) -> BTreeMap<String, Usage> {
     let mut usages: BTreeMap<String, Usage> =
         nodes.iter().map(|node| (node.key.name.clone(), Usage::default())).collect();
@@ -35,12 +36,12 @@ pub(super) fn of_nodes(cache: &Cache, nodes: &[Arc<Entry>]) -> BTreeMap<String, 
     usages
 }
 
-/// The node that a task is bound to; empty where there is none.
+/// The node that a task is bound to; empty if there is none.
 fn node_of(task: &Entry) -> &str {
     task.fields.get("spec.nodeName").unwrap_or_default()
 }
 
-/// A node's row, with what is taken of it.
+/// The row of a node, with how much of it is taken.
 pub(super) fn row(entry: &Entry, usage: &Usage, now: Timestamp) -> Vec<String> {
     serde_json::from_slice::<Node>(&entry.wire)
         .map(|node| node.row_with(Some(usage), now))

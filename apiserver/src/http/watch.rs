@@ -1,4 +1,4 @@
-//! Watches: what changes, in order, whole, and resumable after any event.
+//! Watches: all changes, in order, and resumable after any event.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,20 +25,20 @@ use crate::access::{Ask, What};
 use crate::cache::{Entry, Event, NextEvents, Scope, Selection, Subscription, TooOld};
 use crate::{Server, kinds};
 
-/// A watch says something at least this often: where nothing changes, a bookmark.
+/// A watch sends something at least this often: a bookmark if nothing changes.
 const BOOKMARK_PERIOD: Duration = Duration::from_secs(5);
-/// The bookmarks of many watches are spread over this time before the period's end.
+/// The bookmarks of many watches are spread over this time before the end of the period.
 const BOOKMARK_SPREAD: Duration = Duration::from_secs(1);
-/// In how many parts.
+/// The number of parts that this time is divided into.
 const BOOKMARK_SLOTS: u32 = 64;
-/// What a line has beside its object.
+/// The size of a line without its object.
 const LINE_BYTES: usize = 64;
-/// Bytes that are made ready at a time, about: a client that reads slowly, or a watch that begins with
-/// all there is, takes no more memory than that for its copy.
+/// About how many bytes are prepared at a time. A slow client, or a watch that starts with all
+/// objects, takes no more memory than this for its copy.
 const FRAME_BYTES: usize = 256 * 1024;
-/// Events that are looked at in one go.
+/// How many events are looked at in one step.
 const EVENTS_AT_ONCE: usize = 1000;
-/// A watch ends after this long at the latest; clients resume.
+/// A watch ends after this time at the latest; clients resume it.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 pub(super) async fn objects(
@@ -57,18 +57,19 @@ pub(super) async fn objects(
     start(server, (scope, form), query).await
 }
 
-/// One watch over several kinds: one cut in revision order.
+/// Watches several kinds at once, in revision order.
 pub(super) async fn many(call: Call, query: Query) -> Answer {
     let scope = Scope { selections: selections(&call, &query)?, namespace: String::new() };
     Ok(start(&call.server, (scope, Form::Wire), &query).await?)
 }
 
-/// What is watched of each of the kinds that a query names, if its sender may watch them.
+/// The selection for each kind in a query, if its requester is allowed to watch it.
 fn selections(call: &Call, query: &Query) -> Result<Vec<(KindId, Selection)>, Refusal> {
     let mut selections: Vec<(KindId, Selection)> = Vec::new();
-    // What is no selector at all is refused, whichever kinds have its fields.
+    // Invalid selectors are refused, whichever kinds have the fields.
     let (_labels, fields) = (query.labels()?, query.fields()?);
-    // What no kind that has the field can ever be is refused, as in a watch of that kind alone.
+    // A field value that is impossible in every kind with the field is refused, as in a watch of
+    // one kind.
     let (mut impossible, mut possible) = (None, false);
     for plural in query.kinds.split(',').filter(|word| !word.is_empty()) {
         let kind = KindId::ALL.into_iter().find(|kind| kind.info().plural == plural);
@@ -76,14 +77,14 @@ fn selections(call: &Call, query: &Query) -> Result<Vec<(KindId, Selection)>, Re
             let shown: String = plural.chars().take(100).collect();
             return Err(bad(format!("kinds: unknown kind {shown:?}")));
         };
-        // A kind that is named again is the same kind: its objects are sent once.
+        // A repeated kind is the same kind: its objects are sent once.
         if selections.iter().any(|(there, _)| *there == kind) {
             continue;
         }
         let (subresource, name) = (None, None);
         let what = What::Objects { kind, subresource, namespace: "", name };
         call.enter(Ask { verb: Verb::Watch, what })?;
-        // A field selector concerns the kinds that have the field.
+        // A field selector applies to the kinds that have the field.
         let concerns = fields.unknown_field(kind).is_none();
         let fields = if concerns { fields.clone() } else { FieldSelector::default() };
         match fields.impossible_value(kind) {
@@ -104,30 +105,30 @@ fn selections(call: &Call, query: &Query) -> Result<Vec<(KindId, Selection)>, Re
 /// How a watch shows objects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Form {
-    /// As they are on the wire: our own components, which watch several kinds at once, derive by
-    /// themselves what follows from that.
+    /// In their wire form. Our own components, which watch several kinds at once, derive the rest
+    /// themselves.
     Wire,
-    /// With all that follows from them, as people and other clients see them.
+    /// With all derived fields, for users and other clients.
     Shown,
     /// As rows of tables.
     Table,
 }
 
-/// One watch on its way.
+/// A watch in progress.
 struct Session {
     server: Arc<Server>,
     scope: Scope,
     form: Form,
     subscription: Subscription,
-    /// Everything up to here was sent.
+    /// Everything up to this version has been sent.
     sent: ResourceVersion,
-    /// What is to be sent next.
+    /// What has to be sent next.
     lines: VecDeque<Line>,
-    /// Whether a mark is to follow the lines: that was all there is.
+    /// Whether a mark follows the lines, which says that these were all initial objects.
     marks_end: bool,
     bookmarks: bool,
     include: IncludeObject,
-    /// When the client was told anything last.
+    /// When something was last sent to the client.
     said_at: Instant,
     ends_at: Instant,
     ended: bool,
@@ -152,7 +153,7 @@ async fn start(
     let wanted = query.timeout_seconds.map_or(DURATION_MAX, Duration::from_secs);
     let mut session = Session {
         server: Arc::clone(server),
-        // Before anything is read: what comes meanwhile is announced.
+        // Before anything is read, so that events that come meanwhile are announced.
         subscription: server.cache.listen(scope.topics()),
         scope,
         form,
@@ -170,7 +171,7 @@ async fn start(
     } else if let Err(too_old) = server.cache.can_resume(session.sent) {
         return Err(expired(too_old));
     } else if read::is_ahead(server, session.sent).await? {
-        // Of another history: what it was read from is gone.
+        // The client has this version from another store, which has been replaced.
         let message =
             "the requested resourceVersion is in the future: the store was replaced; list again";
         return Err(Refusal::new(Why::Expired, message));
@@ -184,7 +185,7 @@ async fn start(
     Ok(answer::raw(StatusCode::OK, Body::from_stream(frames)))
 }
 
-/// Keeps the count of open watches, however the watch ends.
+/// Counts open watches, however a watch ends.
 struct CountedSession(Session);
 
 impl Drop for CountedSession {
@@ -193,7 +194,7 @@ impl Drop for CountedSession {
     }
 }
 
-/// What an event changes of a selection.
+/// How an event changes the selected objects.
 fn line(scope: &Scope, event: &Event) -> Option<Line> {
     let before = event.before.as_ref().filter(|entry| scope.selects(entry));
     let now = event.now.as_ref().filter(|entry| scope.selects(entry));
@@ -202,7 +203,8 @@ fn line(scope: &Scope, event: &Event) -> Option<Line> {
         (None, Some(now)) => ("ADDED", now, &now.wire),
         (Some(_), Some(now)) => ("MODIFIED", now, &now.wire),
         (Some(before), None) => {
-            // Deleted: send the last state. No longer selected: send the current one.
+            // For a deleted object, send the last state. For one that is no longer selected, send
+            // the current one.
             let wire = event.last.as_ref().or(event.now.as_ref().map(|now| &now.wire));
             ("DELETED", before, wire.unwrap_or(&before.wire))
         }
@@ -210,8 +212,8 @@ fn line(scope: &Scope, event: &Event) -> Option<Line> {
     Some(Line { what, entry: Arc::clone(entry), wire: wire.clone() })
 }
 
-/// How long a watch says nothing at most. Not the same for all: whom one event has woken together
-/// would otherwise all send their bookmarks together, too.
+/// The maximum time without a line, which differs between watches. Otherwise watches that were
+/// woken by the same event would also send their bookmarks at the same time.
 fn silence_max(number: u64) -> Duration {
     let slot = u32::try_from(number % u64::from(BOOKMARK_SLOTS)).unwrap_or_default();
     BOOKMARK_PERIOD - BOOKMARK_SPREAD * slot / BOOKMARK_SLOTS
@@ -223,7 +225,7 @@ fn expired(too_old: TooOld) -> Refusal {
 }
 
 impl Session {
-    /// Sends all there is, as if it had just been made.
+    /// Sends all objects, as if they had just been created.
     fn send_all(&mut self, mark_end: bool) {
         let scope = &self.scope;
         let cut = self.server.cache.cut(&scope.prefixes(), |entry| scope.selects(entry));
@@ -233,7 +235,7 @@ impl Session {
         self.marks_end = mark_end;
     }
 
-    /// The next bytes of what is to be sent; nothing where all was.
+    /// The next bytes to send; `None` if everything has been sent.
     fn frame(&mut self) -> Option<Bytes> {
         let bytes = self.lines.iter().map(|line| line.wire.len() + LINE_BYTES);
         let mut frame =
@@ -266,7 +268,7 @@ impl Session {
         frame.extend_from_slice(b"}\n");
     }
 
-    /// The next bytes of the watch; nothing when it ends.
+    /// The next bytes of the watch; `None` when it ends.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             if let Some(frame) = self.frame() {
@@ -296,12 +298,12 @@ impl Session {
         }
     }
 
-    /// Waits for news; where none concern this watch for a while, says up to where all was sent.
+    /// Waits for events. If none concern this watch for a while, returns a bookmark.
     async fn wait(&mut self) -> Option<Bytes> {
         let bookmark_at = self.said_at + silence_max(self.subscription.number());
         if Instant::now() < bookmark_at {
             let until = bookmark_at.min(self.ends_at);
-            // NextEvents or the time: either way it is looked again.
+            // Whether there are events or the time is over, check again.
             let _news = tokio::time::timeout_at(until, self.subscription.woken()).await;
             return None;
         }
@@ -313,8 +315,8 @@ impl Session {
         })
     }
 
-    /// Says up to where all was sent. Clients of others decode the object as they decode any other, so
-    /// it says of which kind the watch is. A watch of several kinds is of our own components alone.
+    /// Adds a bookmark. Other clients decode its object like any other, so it has the kind of the
+    /// watch. Only our own components watch several kinds.
     fn bookmark(&self, frame: &mut Vec<u8>, ends_initial: bool) {
         let notes = if ends_initial { json!({ INITIAL_EVENTS_END: "true" }) } else { json!({}) };
         let metadata = json!({ "resourceVersion": self.sent, "annotations": notes });

@@ -1,4 +1,4 @@
-//! An apiserver over a simulated store, for tests of what is answered.
+//! An apiserver on a simulated store, for tests of its answers.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! Tasks of one owner that are alike, made by one operation: admitted once, and each let in, guarded and
-//! written by itself.
+//! Similar tasks of one owner, created by one operation. They are admitted once, but permission,
+//! guards and writes are per task.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::http::change::{admitted, refused};
 use crate::http::query::bad;
 use crate::write::{New, NewTask, Repeatable, Wish};
 
-/// What is asked for: each of the tasks.
+/// The tasks that the operation is about.
 pub(super) fn asked(task: &Value, indexes: &Ranges) -> Result<Vec<Asked>, Refusal> {
     let (kind, like) = identify(task)?;
     if kind != KindId::Task {
@@ -38,7 +38,7 @@ pub(super) fn asked(task: &Value, indexes: &Ranges) -> Result<Vec<Asked>, Refusa
     indexes.iter().map(ask).collect()
 }
 
-/// What is wanted: each of the tasks that were asked for, in the order of their indexes.
+/// The writes for these tasks, in the order of their indexes.
 pub(super) fn wishes(
     server: &Server,
     task: Value,
