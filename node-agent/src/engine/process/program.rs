@@ -93,18 +93,16 @@ async fn build_of(program: &OsString) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, Permissions};
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::fs;
 
     use super::*;
 
-    /// A directory with a `heliox-shim` that is this script; what is started where `heliox` stands there.
-    async fn chosen_beside(script: Option<&str>) -> (tempfile::TempDir, Vec<OsString>) {
+    /// What is started for `heliox` of a directory in which `heliox-shim` is a copy of `program`. (A
+    /// script will not do: its interpreter could not open it by the descriptor that is checked.)
+    async fn chosen_beside(program: Option<&str>) -> (tempfile::TempDir, Vec<OsString>) {
         let dir = tempfile::tempdir().unwrap();
-        if let Some(script) = script {
-            let path = dir.path().join(NAME);
-            fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-            fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        if let Some(program) = program {
+            fs::copy(program, dir.path().join(NAME)).unwrap();
         }
         let chosen = ShimProgram::beside(dir.path().join("heliox")).await.words;
         (dir, chosen)
@@ -112,11 +110,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_that_is_missing_or_of_another_build_is_not_the_shim() {
-        let others = [None, Some("echo 0.0.9-0123456789abcdef"), Some("exit 1"), Some("yes")];
-        for script in others {
-            let (dir, chosen) = chosen_beside(script).await;
+        // It is asked with `--build`, which the first says again, and the others answer with nothing.
+        let others = [None, Some("/bin/echo"), Some("/bin/true"), Some("/bin/false")];
+        for program in others {
+            let (dir, chosen) = chosen_beside(program).await;
             let this = dir.path().join("heliox").into_os_string();
-            assert_eq!(chosen, [this, "shim".into()], "{script:?}");
+            assert_eq!(chosen, [this, "shim".into()], "{program:?}");
         }
     }
 }
