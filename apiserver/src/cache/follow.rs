@@ -8,13 +8,13 @@ use api::resource_version::ResourceVersion;
 use base::{Backoff, Health, Retry, Rng};
 use bytes::Bytes;
 use store::{Key, List, PAGE_RECORDS_MAX, ReadError, Record, Revision, Store, WatchProgress};
-use tracing::{error, info};
+use tracing::info;
 
 use super::behind::tell_when_behind;
+use super::parsing::{Parsed, parsed, spread};
 use super::sharing::Sharing;
 use super::{Cache, Entry, Event, Objects};
 use crate::keys;
-use crate::kinds::Wire;
 
 /// What to do next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,9 +83,10 @@ async fn fill(cache: &Cache, store: &dyn Store, sharing: &mut Sharing) -> Result
             List { prefix: keys::PREFIX.into(), at: Some(at), after, limit: PAGE_RECORDS_MAX };
         let page = store.list(list).await?;
         after = page.records.last().map(|record| Arc::clone(&record.key));
-        for record in page.records {
-            if let Some(entry) = entry(&record, None, (None, sharing)) {
-                objects.insert(record.key, Arc::new(entry));
+        let all = spread(&page.records, |record| parsed(record, None, None));
+        for (record, parsed) in page.records.into_iter().zip(all) {
+            if let Some(parsed) = parsed {
+                objects.insert(record.key, parsed.into_entry(sharing));
             }
         }
         if !page.more {
@@ -166,14 +167,15 @@ struct Filling {
 
 impl Filling {
     fn add(&mut self, records: Vec<Record>, sharing: &mut Sharing) {
-        for record in records {
+        let all = spread(&records, |record| parsed(record, None, None));
+        for (record, parsed) in records.into_iter().zip(all) {
             let known = self.objects.get(&record.key).map(|entry| entry.version.revision());
             let known = known.max(self.deleted.get(&record.key).map(|at| at.0));
             if known.is_some_and(|known| known >= record.modified.0) {
                 continue;
             }
-            if let Some(entry) = entry(&record, None, (None, sharing)) {
-                self.objects.insert(record.key, Arc::new(entry));
+            if let Some(parsed) = parsed {
+                self.objects.insert(record.key, parsed.into_entry(sharing));
             }
         }
     }
@@ -188,8 +190,10 @@ impl Filling {
             }
             let version = ResourceVersion::of_event(event.revision.0, event.position);
             let now = event.now.as_ref();
-            match now.map(|record| entry(record, Some(version), (None, sharing))) {
-                Some(Some(entry)) => drop(self.objects.insert(event.key.clone(), Arc::new(entry))),
+            match now.map(|record| parsed(record, Some(version), None)) {
+                Some(Some(parsed)) => {
+                    self.objects.insert(event.key.clone(), parsed.into_entry(sharing));
+                }
                 // The key is not an object's.
                 Some(None) => (),
                 None => {
@@ -221,65 +225,43 @@ async fn read(
 
 /// Applies a message of the watch. Returns the revision that the cache is then at.
 fn apply(cache: &Cache, news: &WatchProgress, sharing: &mut Sharing) -> Revision {
-    let mut changes = Vec::with_capacity(news.events.len());
-    for event in &news.events {
-        let known = cache.get(&event.key);
-        if let Some(change) = change(event, (known.as_deref(), sharing)) {
-            changes.push((Arc::clone(&event.key), change));
-        }
-    }
+    let events = news.events.iter().map(|event| (event, cache.get(&event.key)));
+    let events: Vec<(&store::Event, Option<Arc<Entry>>)> = events.collect();
+    let changes = spread(&events, |(event, known)| change(event, known.as_deref()));
+    let changes = changes.into_iter().flatten();
+    let changes = changes.map(|(key, change)| (key, change.into_event(sharing))).collect();
     cache.apply(changes, news.reached);
     news.reached
 }
 
-fn change(event: &store::Event, (known, sharing): (Option<&Entry>, &mut Sharing)) -> Option<Event> {
+/// A change of an object that does not share anything with others yet.
+struct Change {
+    version: ResourceVersion,
+    now: Option<Parsed>,
+    last: Option<Bytes>,
+}
+
+impl Change {
+    fn into_event(self, sharing: &mut Sharing) -> Event {
+        let now = self.now.map(|parsed| parsed.into_entry(sharing));
+        Event { version: self.version, before: None, now, last: self.last }
+    }
+}
+
+/// What an event changes, and of which key; nothing where that is no object.
+fn change(event: &store::Event, known: Option<&Entry>) -> Option<(Key, Change)> {
     keys::kind_of(&event.key)?;
     let version = ResourceVersion::of_event(event.revision.0, event.position);
     let now = match &event.now {
-        Some(record) => Some(Arc::new(entry(record, Some(version), (known, sharing))?)),
+        Some(record) => Some(parsed(record, Some(version), known)?),
         None => None,
     };
     // A delete is applied even if the store can no longer say what it deleted: the cache knows.
     let last = match (&now, &event.before) {
-        (None, Some(before)) => entry(before, Some(version), (known, sharing)).map(|it| it.wire),
+        (None, Some(before)) => parsed(before, Some(version), known).map(Parsed::into_json),
         _ => None,
     };
-    Some(Event { version, before: None, now, last })
-}
-
-/// Turns a record into a cache entry, if it is an object's. The entry shares equal values with
-/// other entries, and with `known`, the previous entry of the same key, the object's identity.
-fn entry(
-    record: &Record,
-    version: Option<ResourceVersion>,
-    (known, sharing): (Option<&Entry>, &mut Sharing),
-) -> Option<Entry> {
-    let kind = keys::kind_of(&record.key)?;
-    let version =
-        version.unwrap_or_else(|| ResourceVersion::of_event(record.modified.0, record.position));
-    let key = match known {
-        Some(known) => Arc::clone(&known.key),
-        None => Arc::new(keys::object_key(kind, &record.key)?),
-    };
-    let (mut wire, unreadable) = Wire::of(kind, &key, &record.value, version);
-    if let Some(why) = unreadable {
-        error!(key = %record.key, error = %why, "cannot read a stored object: shown as it is stored");
-    }
-    // Entries live long, so unused capacity is given back.
-    wire.json.shrink_to_fit();
-    let uid = known.map(|known| &known.uid).filter(|uid| ***uid == *wire.uid);
-    Some(Entry {
-        kind,
-        key,
-        version,
-        created: record.created,
-        uid: uid.map_or_else(|| wire.uid.into(), Arc::clone),
-        is_deleting: wire.is_deleting,
-        has_more: wire.has_more,
-        wire: Bytes::from(wire.json),
-        labels: sharing.labels(wire.labels),
-        fields: sharing.fields(wire.fields),
-    })
+    Some((Arc::clone(&event.key), Change { version, now, last }))
 }
 
 #[cfg(test)]
@@ -411,6 +393,6 @@ mod tests {
     fn what_is_no_object_is_no_change() {
         let mut lock = event("a", 5, false);
         lock.key = keys::leader("scheduler");
-        assert!(change(&lock, (None, &mut Sharing::default())).is_none());
+        assert!(change(&lock, None).is_none());
     }
 }

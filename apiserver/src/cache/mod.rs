@@ -16,6 +16,7 @@ mod audience;
 mod behind;
 mod follow;
 mod objects;
+mod parsing;
 mod part;
 mod scope;
 mod sharing;

@@ -11,7 +11,9 @@ use tokio::time::{Instant, sleep};
 
 use super::limits::{self, Limit};
 use super::workload::{IDLE, LOOK, complete, fleet, no_op, typed};
-use super::{Figure, Sizes, containers, idle, millis, placements, processes, removal, watches};
+use super::{
+    Figure, Sizes, containers, idle, millis, placements, processes, removal, restart, watches,
+};
 use crate::fleet::{ControlPlane, Fleet, program};
 
 /// A task is created and bound.
@@ -52,6 +54,9 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     drop(fleet);
     tell(takeover().await);
     tell(removal::figure(sizes.tasks).await);
+    if sizes.restart > 0 {
+        tell(restart::figure(sizes.restart).await);
+    }
     if sizes.finished > 0 {
         idle::figures(sizes.finished, sizes.idle).await.into_iter().for_each(&mut tell);
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use api::{Job, Kind as _};
-use client::ListOptions;
+use api::{Job, Kind as _, Task};
+use client::{Client, ListOptions};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -61,6 +61,16 @@ async fn finish(fleet: &Fleet, count: u32) {
         });
     }
     writers.join_all().await;
+    all_succeeded(&client, count).await;
+    // Nor is it idle as long as it removes their tasks.
+    let first = ListOptions { limit: Some(1), ..ListOptions::default() };
+    let tasks = client.api::<Task>("default");
+    while !tasks.list(&first).await.unwrap().items.is_empty() {
+        sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn all_succeeded(client: &Client, count: u32) {
     loop {
         let jobs = client.api::<Job>("default").list(&ListOptions::default()).await.unwrap().items;
         if jobs.iter().all(|job| job.status.phase.is_final()) {

@@ -8,6 +8,7 @@ mod limits;
 mod placements;
 mod processes;
 mod removal;
+mod restart;
 mod watches;
 mod workload;
 
@@ -33,6 +34,8 @@ pub struct Sizes {
     pub containers: u32,
     /// Jobs of the workflow in which each follows the one before; at least 2.
     pub chain: u32,
+    /// Tasks that run while their server is killed; it is not measured where 0.
+    pub restart: u32,
     /// Finished jobs that an idle server has; it is not measured where 0.
     pub finished: u32,
     /// For how long an idle server is measured, in whole seconds.

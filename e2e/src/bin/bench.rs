@@ -30,6 +30,9 @@ struct Args {
     /// Jobs of the workflow in which each follows the one before.
     #[arg(long, default_value_t = 50)]
     chain: u32,
+    /// Tasks that run while their server is killed.
+    #[arg(long, default_value_t = 50_000)]
+    restart: u32,
     /// Finished jobs of the idle server that is measured.
     #[arg(long, default_value_t = 10_000)]
     finished: u32,
@@ -48,9 +51,19 @@ async fn main() -> std::io::Result<()> {
     let placements = (args.placement_nodes, args.placement_tasks);
     println!("{}", bench::header());
     let idle = std::time::Duration::from_secs(args.idle);
-    let Args { nodes, tasks, large, processes, containers, chain, finished, .. } = args;
-    let sizes =
-        Sizes { placements, nodes, tasks, large, processes, containers, chain, finished, idle };
+    let Args { nodes, tasks, large, processes, containers, chain, restart, finished, .. } = args;
+    let sizes = Sizes {
+        placements,
+        nodes,
+        tasks,
+        large,
+        processes,
+        containers,
+        chain,
+        restart,
+        finished,
+        idle,
+    };
     let report = bench::run(&sizes, |figure| println!("{figure}")).await;
     println!("{}", report.footer());
     if let Some(file) = args.json {

@@ -13,6 +13,7 @@ async fn every_figure_is_measured() {
         processes: 10,
         containers: 8,
         chain: 3,
+        restart: 100,
         finished: 20,
         idle,
     };

@@ -1,0 +1,118 @@
+//! From stored records to what the cache keeps: most of what following the store costs.
+
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::sync::Arc;
+use std::thread;
+
+use api::KindId;
+use api::ObjectKey;
+use api::resource_version::ResourceVersion;
+use bytes::Bytes;
+use store::{Record, Revision};
+use tracing::error;
+
+use super::Entry;
+use super::sharing::Sharing;
+use crate::keys;
+use crate::kinds::Wire;
+
+/// From so many records on, all processors parse them. A server that starts parses all that the
+/// store's history holds before it answers anybody; later, so many seldom come at once.
+const SPREAD_FROM: usize = 256;
+/// A thread is not worth its start for fewer records.
+const SHARE_MIN: usize = 64;
+
+/// An object of the cache that does not share anything with others yet.
+pub(super) struct Parsed {
+    kind: KindId,
+    key: Arc<ObjectKey>,
+    version: ResourceVersion,
+    created: Revision,
+    uid: Option<Arc<str>>,
+    wire: Wire,
+}
+
+/// Parses a record, if it is an object. With what was `known` of the same key it shares which object
+/// it is.
+pub(super) fn parsed(
+    record: &Record,
+    version: Option<ResourceVersion>,
+    known: Option<&Entry>,
+) -> Option<Parsed> {
+    let kind = keys::kind_of(&record.key)?;
+    let version =
+        version.unwrap_or_else(|| ResourceVersion::of_event(record.modified.0, record.position));
+    let key = match known {
+        Some(known) => Arc::clone(&known.key),
+        None => Arc::new(keys::object_key(kind, &record.key)?),
+    };
+    let (mut wire, unreadable) = Wire::of(kind, &key, &record.value, version);
+    if let Some(why) = unreadable {
+        error!(key = %record.key, error = %why, "cannot read a stored object: shown as it is stored");
+    }
+    // It is kept for long: what its buffer has left is not.
+    wire.json.shrink_to_fit();
+    let uid = known.map(|known| &known.uid).filter(|uid| ***uid == *wire.uid).map(Arc::clone);
+    Some(Parsed { kind, key, version, created: record.created, uid, wire })
+}
+
+impl Parsed {
+    /// The object's JSON.
+    pub(super) fn into_json(self) -> Bytes {
+        Bytes::from(self.wire.json)
+    }
+
+    /// The object as the cache keeps it: it shares with others what it has alike.
+    pub(super) fn into_entry(self, sharing: &mut Sharing) -> Arc<Entry> {
+        let Self { kind, key, version, created, uid, wire } = self;
+        Arc::new(Entry {
+            kind,
+            key,
+            version,
+            created,
+            uid: uid.unwrap_or_else(|| wire.uid.into()),
+            is_deleting: wire.is_deleting,
+            has_more: wire.has_more,
+            wire: Bytes::from(wire.json),
+            labels: sharing.labels(wire.labels),
+            fields: sharing.fields(wire.fields),
+        })
+    }
+}
+
+/// Applies `parse` to each of `items`, in their order: on all processors where they are many.
+pub(super) fn spread<T: Sync, R: Send>(items: &[T], parse: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if items.len() < SPREAD_FROM {
+        return items.iter().map(parse).collect();
+    }
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let share = items.len().div_ceil(processors).max(SHARE_MIN);
+    let parse_all = |share: &[T]| share.iter().map(&parse).collect::<Vec<R>>();
+    let (own, others) = items.split_at(share.min(items.len()));
+    thread::scope(|scope| {
+        let helpers: Vec<_> =
+            others.chunks(share).map(|share| scope.spawn(|| parse_all(share))).collect();
+        let mut all = parse_all(own);
+        for helper in helpers {
+            all.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        all
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_spread_keeps_its_order() {
+        for count in [0, 1, SPREAD_FROM - 1, SPREAD_FROM, SPREAD_FROM + 1, 10_007] {
+            let items: Vec<usize> = (0..count).collect();
+            assert_eq!(
+                spread(&items, |item| item * 2),
+                (0..count).map(|it| it * 2).collect::<Vec<_>>()
+            );
+        }
+    }
+}
