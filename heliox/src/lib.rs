@@ -15,4 +15,5 @@ mod places;
 pub mod process;
 pub mod restore;
 pub mod serve;
+pub mod status;
 pub mod storage;

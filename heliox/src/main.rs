@@ -12,7 +12,7 @@ use client::Client;
 use heliox::args::{AgentArgs, Cli, Command, ComponentArgs, ServerArgs};
 use heliox::control_plane::{self, Common, ControlPlane};
 use heliox::node::{self, Engines, NodeConfig};
-use heliox::{agent_flags, backup, dev, listen, process, restore, serve};
+use heliox::{agent_flags, backup, dev, listen, process, restore, serve, status};
 use store::Store;
 use tracing::info;
 
@@ -125,10 +125,10 @@ async fn serve_status(
     common: &Common,
     tasks: &Tasks,
 ) -> Result<()> {
-    let status = listen::listen(listen::Served::Status, listen, insecure).await?;
-    info!(address = %status.local_addr()?, "serving health and metrics");
+    let listener = listen::listen(listen::Served::Status, listen, insecure).await?;
+    info!(address = %listener.local_addr()?, "serving health and metrics");
     let shown = (common.registry.clone(), common.health.clone());
-    tasks.spawn_part("status", serve::status(status, shown, tasks.spawner()));
+    tasks.spawn_part("status", status::serve(listener, shown, tasks.spawner()));
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::status::{Refusal, Why};
 use apiserver::Router;
 use axum::body::Body;
-use base::{ErrorChain, Health, Spawner, without_panic};
+use base::{ErrorChain, Spawner, without_panic};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Either};
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -19,7 +19,6 @@ use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use prometheus::{Encoder as _, Registry, TextEncoder};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,8 +28,6 @@ use tracing::{debug, info, warn};
 
 use crate::places::{self, Asker, CONNECTIONS_MAX, Placed, Places};
 
-/// Connections for health and metrics that are open at once: a few that scrape, and a few that check.
-const STATUS_CONNECTIONS_MAX: usize = 100;
 /// Bytes of one request's body that are on their way over HTTP/2.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// Bytes of all bodies that are on their way over one connection.
@@ -67,7 +64,11 @@ pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
 }
 
 /// Hands connections to `serve` for ever, as many of them at once as there are places.
-async fn accept(listener: TcpListener, places: Places, serve: impl Fn(Placed<TcpStream>)) {
+pub(crate) async fn accept(
+    listener: TcpListener,
+    places: Places,
+    serve: impl Fn(Placed<TcpStream>),
+) {
     loop {
         if places.free() == 0 && places.may_tell() {
             warn!("the limit of open connections is reached; new ones wait");
@@ -166,7 +167,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 /// Answers requests on one connection until it ends. One on which no request comes is closed, however
 /// little of one it has sent: which protocol is spoken is found out without a time-out of its own.
 /// Once `turned_away` is there, what was answered is sent, and the connection is closed.
-async fn serve_http<A>(
+pub(crate) async fn serve_http<A>(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
     turned_away: impl Future<Output = ()>,
@@ -208,46 +209,6 @@ async fn serve_http<A>(
     }
     serving.as_mut().graceful_shutdown();
     let _ended_or_not = tokio::time::timeout(CLOSE_TIMEOUT, serving).await;
-}
-
-/// Serves `/healthz`, `/readyz` and `/metrics` of a process that serves nothing else.
-pub async fn status(
-    listener: TcpListener,
-    (registry, health): (Registry, Health),
-    spawner: Spawner,
-) {
-    accept(listener, Places::for_anybody(STATUS_CONNECTIONS_MAX), |stream| {
-        let (registry, health) = (registry.clone(), health.clone());
-        let answer = move |request: Request<Incoming>| {
-            let answer = status_answer(request.uri().path(), &registry, &health);
-            ready(Ok(answer))
-        };
-        spawner.spawn("status connection", serve_http(stream, answer, pending()));
-    })
-    .await;
-}
-
-/// `/healthz` fails where a restart would help: never, since a process whose part has failed ends by
-/// itself. `/readyz` fails while the process cannot do its work, such as while its server does not
-/// answer.
-fn status_answer(path: &str, registry: &Registry, health: &Health) -> Response<Body> {
-    let (code, text) = match path {
-        "/healthz" | "/livez" => (StatusCode::OK, b"ok\n".to_vec()),
-        "/readyz" => match health.not_ready() {
-            None => (StatusCode::OK, b"ok\n".to_vec()),
-            Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why.into_bytes()),
-        },
-        "/metrics" => {
-            let mut text = Vec::new();
-            // Writing to memory cannot fail.
-            let _infallible = TextEncoder::new().encode(&registry.gather(), &mut text);
-            (StatusCode::OK, text)
-        }
-        _ => (StatusCode::NOT_FOUND, b"served here: /healthz /readyz /metrics\n".to_vec()),
-    };
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = code;
-    response
 }
 
 #[cfg(test)]
@@ -419,28 +380,6 @@ mod tests {
         };
         tokio::join!(serve_http(far, answer, pending()), client);
         assert!(base::panics() > before);
-    }
-
-    #[tokio::test]
-    async fn a_process_that_cannot_do_its_work_is_alive_and_not_ready() {
-        let (registry, health) = (Registry::new(), Health::default());
-        let ask = async |path: &str| {
-            let answer = status_answer(path, &registry, &health);
-            let code = answer.status().as_u16();
-            let bytes = to_bytes(answer.into_body(), PIPE_BYTES).await.unwrap();
-            (code, String::from_utf8(bytes.to_vec()).unwrap())
-        };
-        assert_eq!(ask("/readyz").await, (200, "ok\n".to_owned()));
-        health.failed("the journal", "no room");
-        let (code, why) = ask("/readyz").await;
-        assert_eq!(code, 503);
-        assert!(why.contains("the journal: no room"), "{why}");
-        for path in ["/healthz", "/livez"] {
-            assert_eq!(ask(path).await.0, 200, "{path}: a restart would not help");
-        }
-        health.works("the journal");
-        assert_eq!(ask("/readyz").await.0, 200);
-        assert_eq!(ask("/else").await.0, 404);
     }
 
     /// Asks for an upgrade over a new connection; what is left of it, and the head of the answer.

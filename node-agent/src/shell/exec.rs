@@ -9,26 +9,29 @@
 //! * If the client disconnects, or the task or the agent ends, the command is ended, if the engine
 //!   can do that.
 
+use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, TerminalSize};
 use api::status::{Mistake, Refusal, Why};
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use base::ErrorChain;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
-use http::Response;
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::{Body as HttpBody, Frame, Incoming};
+use http_body_util::BodyExt as _;
+use hyper::body::Body as HttpBody;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
-use super::answers::{Body, NO_ENGINE, refused};
-use super::served::{EXECS_MAX, Served};
+use super::answers::{Refused, no_engine};
+use super::served::{EXECS_MAX, Named, Served};
 use crate::engine::logs::Output;
 use crate::engine::{ContainerState, Engine, EngineError, Exec, ExecControl, Identity};
 
@@ -47,21 +50,12 @@ const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long ending a command may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Starts the command that is requested at `path`, and answers with its streams.
-pub(super) async fn answer(served: &Served, path: &str, body: Incoming) -> Response<Body> {
-    match start(served, path, body).await {
-        Ok(response) => response,
-        Err(refusal) => refused(refusal.why, &refusal.message),
-    }
-}
-
-async fn start(served: &Served, path: &str, body: Incoming) -> Result<Response<Body>, Refusal> {
-    let identity = identity(served, path).ok_or_else(|| {
-        Refusal::new(
-            Why::NotFound,
-            "invalid path; commands are at /exec/{uid}/{attempt}".to_owned(),
-        )
-    })?;
+/// Starts the requested command beside an attempt, and answers with its streams.
+pub(super) async fn answer(
+    State(served): State<Served>,
+    Named(identity): Named,
+    body: Body,
+) -> Result<Response, Refused> {
     let place = served.place_for_exec().ok_or_else(|| {
         let message = format!(
             "too many commands: {EXECS_MAX} are running on this node already; try again later"
@@ -72,19 +66,16 @@ async fn start(served: &Served, path: &str, body: Incoming) -> Result<Response<B
     let request = match timeout(REQUEST_TIMEOUT, asked.next()).await {
         Ok(Some((Channel::Stdin, request))) => serde_json::from_slice::<ExecRequest>(&request),
         Ok(_) | Err(_) => {
-            return Err(Refusal::new(
-                Why::Mistaken(Mistake::Request),
-                "no command was received".to_owned(),
-            ));
+            let message = "no command was received";
+            return Err(Refusal::new(Why::Mistaken(Mistake::Request), message).into());
         }
     };
     let request = request
         .map_err(|error| Refusal::new(Why::Mistaken(Mistake::Request), error.to_string()))?;
     if let Some(problem) = request.problem() {
-        return Err(Refusal::new(Why::Mistaken(Mistake::Request), problem));
+        return Err(Refusal::new(Why::Mistaken(Mistake::Request), problem).into());
     }
-    let engine =
-        served.engine().ok_or_else(|| Refusal::new(Why::Unavailable, NO_ENGINE.to_owned()))?;
+    let engine = served.engine().ok_or_else(no_engine)?;
     let exec = begin(&engine, &identity, &request).await?;
     info!(%identity, tty = request.tty, "running a command beside a task");
     let (sender, output) = mpsc::channel(MESSAGES_MAX);
@@ -93,9 +84,9 @@ async fn start(served: &Served, path: &str, body: Incoming) -> Result<Response<B
     served.spawner().spawn("exec", session.run(exec, asked));
     let frames = stream::unfold(output, |mut output| async move {
         let message: Bytes = output.recv().await?;
-        Some((Ok(Frame::data(message)), output))
+        Some((Ok::<_, Infallible>(message), output))
     });
-    Ok(Response::new(StreamBody::new(frames).boxed_unsync()))
+    Ok(Body::from_stream(frames).into_response())
 }
 
 async fn begin(
@@ -117,14 +108,8 @@ async fn begin(
     })
 }
 
-/// The attempt named by `/exec/{uid}/{attempt}`.
-fn identity(served: &Served, path: &str) -> Option<Identity> {
-    let (uid, attempt) = path.strip_prefix("/exec/")?.split_once('/')?;
-    served.find(uid, attempt.parse().ok()?)
-}
-
 /// What the client sends.
-struct ClientInput<B = Incoming> {
+struct ClientInput<B = Body> {
     body: B,
     frames: Frames,
 }
@@ -462,8 +447,8 @@ mod tests {
         let is_stopped = Arc::new(AtomicBool::new(false));
         let control = Box::new(Endless(Arc::clone(&is_stopped)));
         let exec = Exec { input: None, output: stream::pending().boxed(), control };
-        let nothing = stream::pending::<Result<Frame<Bytes>, io::Error>>();
-        let asked = ClientInput { body: StreamBody::new(nothing), frames: Frames::default() };
+        let nothing = stream::pending::<io::Result<Bytes>>();
+        let asked = ClientInput { body: Body::from_stream(nothing), frames: Frames::default() };
         end.send_replace(true);
         session.run(exec, asked).await;
         assert!(is_stopped.load(Ordering::Relaxed));

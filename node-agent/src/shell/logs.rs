@@ -6,18 +6,23 @@
 //!   of output, however large the log is and however slow its reader.
 //! * A body of records without an end record was cut off.
 
-use api::log::{self, Record};
-use api::status::{Mistake, Why};
+use std::str::FromStr;
+
+use api::log::{self, Position, Record};
+use api::status::{Mistake, Refusal, Why};
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _};
-use http::Response;
-use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Frame;
 use jiff::Timestamp;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::answers::{Body, no_engine, pairs, refused};
-use super::served::{LOGS_MAX, Served};
+use super::answers::{Refused, no_engine};
+use super::served::{LOGS_MAX, Named, Served};
 use crate::engine::log_lines::{Lines, Shown};
 use crate::engine::{EngineError, LogOptions, LogStream};
 
@@ -26,14 +31,23 @@ const BATCH_EVENTS: usize = 512;
 /// What the text form shows where lines are missing.
 const GAP_TEXT: &[u8] = b"[heliox: some lines are missing here]\n";
 
-/// A request for a log.
-#[derive(Debug, PartialEq, Eq)]
-struct Question {
-    uid: String,
-    attempt: u32,
-    options: LogOptions,
-    form: Form,
+/// A request for a log. Parameters that a newer apiserver may send beside these are ignored.
+#[derive(Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(super) struct Question {
+    follow: bool,
+    timestamps: bool,
+    records: bool,
+    tail_lines: Option<usize>,
+    since_time: Option<Timestamp>,
     limit_bytes: Option<u64>,
+    #[serde(deserialize_with = "of_text")]
+    after: Option<Position>,
+}
+
+fn of_text<'a, T: FromStr, D: Deserializer<'a>>(reader: D) -> Result<Option<T>, D::Error> {
+    let text = String::deserialize(reader)?;
+    text.parse().map(Some).map_err(|_| D::Error::custom("it cannot be read"))
 }
 
 /// The form of a log.
@@ -45,63 +59,47 @@ enum Form {
 }
 
 impl Question {
-    /// Parses
-    /// `/logs/{uid}/{attempt}?follow=&timestamps=&tailLines=&sinceTime=&limitBytes=&after=&records=`.
-    fn parse(path: &str, query: &str) -> Option<Self> {
-        let (uid, attempt) = path.strip_prefix("/logs/")?.split_once('/')?;
-        let attempt = attempt.parse().ok()?;
-        let mut options = LogOptions::default();
-        let (mut timestamps, mut records, mut limit_bytes) = (false, false, None);
-        for (key, value) in pairs(query) {
-            match key {
-                "follow" => options.follow = value == "true",
-                "timestamps" => timestamps = value == "true",
-                "records" => records = value == "true",
-                "tailLines" => options.tail = Some(value.parse().ok()?),
-                "sinceTime" => options.since = Some(value.parse().ok()?),
-                "limitBytes" => limit_bytes = Some(value.parse().ok()?),
-                "after" => options.after = Some(value.parse().ok()?),
-                _ => (),
-            }
-        }
-        let form = match (records, timestamps) {
+    fn options(&self) -> LogOptions {
+        let &Self { follow, tail_lines: tail, since_time: since, after, .. } = self;
+        LogOptions { follow, tail, since, after }
+    }
+
+    fn form(&self) -> Form {
+        match (self.records, self.timestamps) {
             (true, _) => Form::Records,
             (false, true) => Form::TextWithTimes,
             (false, false) => Form::Text,
-        };
-        Some(Self { uid: uid.to_owned(), attempt, options, form, limit_bytes })
+        }
     }
 }
 
-/// Answers the request at `path`.
-pub(super) async fn answer(served: &Served, path: &str, query: &str) -> Response<Body> {
-    let Some(question) = Question::parse(path, query) else {
-        return refused(
-            Why::Mistaken(Mistake::Request),
-            "invalid path; logs are at /logs/{uid}/{attempt}",
-        );
-    };
-    let Some(identity) = served.find(&question.uid, question.attempt) else {
-        return refused(Why::NotFound, "invalid attempt number");
-    };
-    let Some(place) = served.place_for_log() else {
+/// Answers with the log of an attempt.
+pub(super) async fn answer(
+    State(served): State<Served>,
+    Named(identity): Named,
+    question: Result<Query<Question>, QueryRejection>,
+) -> Result<Response, Refused> {
+    let Query(question) = question
+        .map_err(|rejected| Refusal::new(Why::Mistaken(Mistake::Request), rejected.body_text()))?;
+    let place = served.place_for_log().ok_or_else(|| {
         let message = format!(
             "too many log requests: {LOGS_MAX} logs of this node are being read; try again later"
         );
-        return refused(Why::Busy, &message);
-    };
-    let Some(engine) = served.engine() else { return no_engine() };
-    match engine.logs(&identity, question.options).await {
-        Ok(events) => {
-            let showing = Showing::new(events, &question, place);
-            let frames = stream::unfold(Some(showing), Showing::next);
-            Response::new(StreamBody::new(frames).boxed_unsync())
+        Refusal::new(Why::Busy, message)
+    })?;
+    let engine = served.engine().ok_or_else(no_engine)?;
+    let events = engine.logs(&identity, question.options()).await.map_err(|error| match error {
+        EngineError::Gone => {
+            Refusal::new(Why::NotFound, "this node has no log of this attempt (any more)")
         }
-        Err(EngineError::Gone) => {
-            refused(Why::NotFound, "this node has no log of this attempt (any more)")
-        }
-        Err(error) => refused(Why::Unavailable, &error.to_string()),
-    }
+        error @ (EngineError::NeedsImage
+        | EngineError::Refused { .. }
+        | EngineError::Failed { .. }
+        | EngineError::Unavailable { .. }
+        | EngineError::Unknown { .. }) => Refusal::new(Why::Unavailable, error.to_string()),
+    })?;
+    let frames = stream::unfold(Some(Showing::new(events, &question, place)), Showing::next);
+    Ok(Body::from_stream(frames).into_response())
 }
 
 /// A log that is being sent.
@@ -115,15 +113,15 @@ struct Showing {
     _place: OwnedSemaphorePermit,
 }
 
-type Shows = (Result<Frame<Bytes>, client::BoxError>, Option<Showing>);
+type Shows = (Result<Bytes, client::BoxError>, Option<Showing>);
 
 impl Showing {
     fn new(events: LogStream, question: &Question, place: OwnedSemaphorePermit) -> Self {
         Self {
             events: events.ready_chunks(BATCH_EVENTS),
             lines: Lines::default(),
-            form: question.form,
-            follow: question.options.follow,
+            form: question.form(),
+            follow: question.follow,
             left: question.limit_bytes,
             _place: place,
         }
@@ -153,7 +151,7 @@ impl Showing {
             match (out.is_empty(), rest) {
                 (true, None) => return None,
                 (true, Some(())) => (),
-                (false, rest) => return Some((Ok(Frame::data(out.into())), rest.map(|()| this))),
+                (false, rest) => return Some((Ok(out.into()), rest.map(|()| this))),
             }
         }
     }
@@ -208,36 +206,34 @@ fn prefix(time: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
-    use api::log::{Output, Position};
-    use http::StatusCode;
+    use api::log::Output;
+    use http::{Request, StatusCode};
+    use tower::ServiceExt as _;
 
     use super::*;
     use crate::engine::{LogEvent, LogLine};
 
+    fn read(query: &str) -> Result<Question, QueryRejection> {
+        let uri = format!("/logs/0af3-77/2?{query}").parse().unwrap();
+        Query::try_from_uri(&uri).map(|Query(question)| question)
+    }
+
     #[test]
     fn a_question_is_read() {
         let query = "follow=true&timestamps=false&tailLines=7&sinceTime=2026-11-21T10:00:00Z\
-                     &limitBytes=9&after=5.6";
-        let question = Question::parse("/logs/0af3-77/2", query).unwrap();
+                     &limitBytes=9&after=5.6&ofANewerVersion=x";
+        let question = read(query).unwrap();
         let options = LogOptions {
             follow: true,
             tail: Some(7),
             since: Some("2026-11-21T10:00:00Z".parse().unwrap()),
             after: Some(Position { file: 5, offset: 6 }),
         };
-        let wanted = Question {
-            uid: "0af3-77".to_owned(),
-            attempt: 2,
-            options,
-            form: Form::Text,
-            limit_bytes: Some(9),
-        };
-        assert_eq!(question, wanted);
-        for wrong in ["/logs/0af3", "/logs/0af3/x", "/other/0af3/1"] {
-            assert_eq!(Question::parse(wrong, ""), None, "{wrong}");
-        }
+        assert_eq!((question.options(), question.form()), (options, Form::Text));
+        assert_eq!(question.limit_bytes, Some(9));
+        assert_eq!(read("").unwrap(), Question::default());
         for wrong in ["tailLines=x", "tailLines=-1", "after=x", "sinceTime=x", "limitBytes=x"] {
-            assert_eq!(Question::parse("/logs/0af3/1", wrong), None, "{wrong}");
+            assert!(read(wrong).is_err(), "{wrong}");
         }
     }
 
@@ -245,7 +241,11 @@ mod tests {
     async fn no_more_logs_are_read_at_once_than_there_are_places() {
         let tasks = base::Tasks::new("test");
         let served = Served::new(tasks.spawner());
-        let ask = async || answer(&served, "/logs/0af3-77/1", "").await.status();
+        let routes = super::super::serving::routes(served.clone());
+        let ask = async || {
+            let request = Request::get("/logs/0af3-77/1").body(Body::empty()).unwrap();
+            routes.clone().oneshot(request).await.unwrap().status()
+        };
         // A slot is free, so the request gets as far as the missing engine.
         assert_eq!(ask().await, StatusCode::SERVICE_UNAVAILABLE);
         let places: Vec<_> =
@@ -263,7 +263,7 @@ mod tests {
     /// Everything that is sent for two pieces of a long line, a line of the other output between
     /// them, and a gap.
     async fn shown(query: &str) -> Vec<u8> {
-        let question = Question::parse("/logs/0af3/1", query).unwrap();
+        let question = read(query).unwrap();
         let line = |output, text: &str, offset| {
             let bytes = Bytes::copy_from_slice(text.as_bytes());
             let line = LogLine { output, time: Timestamp::UNIX_EPOCH, bytes };
@@ -280,7 +280,7 @@ mod tests {
         let place = places.try_acquire_owned().unwrap();
         let showing = Showing::new(stream::iter(events).boxed(), &question, place);
         let frames: Vec<_> = stream::unfold(Some(showing), Showing::next).collect().await;
-        frames.into_iter().flat_map(|frame| frame.unwrap().into_data().unwrap().to_vec()).collect()
+        frames.into_iter().flat_map(|frame| frame.unwrap().to_vec()).collect()
     }
 
     #[tokio::test]

@@ -5,12 +5,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::status::{Refusal, Why};
+use axum::extract::{FromRef, FromRequestParts, Path};
 use base::Spawner;
+use http::request::Parts;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::warn;
 
-use super::stats::Sampler;
+use super::answers::Refused;
+use super::stats::{Figures, Sampler};
 use crate::engine::{Engine, Identity};
 
 /// Most attempts whose task names are remembered, so that their logs can be found.
@@ -27,7 +31,7 @@ pub(super) const LOGS_MAX: usize = 256;
 pub(super) struct Served {
     /// Guards the data for one operation.
     known: Arc<Mutex<Known>>,
-    pub(super) sampler: Arc<Sampler>,
+    sampler: Arc<Sampler>,
     places: Arc<Semaphore>,
     /// Whether commands have to end because the agent ends.
     is_ending: Arc<watch::Sender<bool>>,
@@ -115,6 +119,30 @@ impl Served {
         // Kept logs are found without the task's name.
         let nameless = Identity::nameless(uid, attempt).ok()?;
         Some(self.with(|known| known.names.get(&nameless).cloned()).unwrap_or(nameless))
+    }
+}
+
+impl FromRef<Served> for Figures {
+    fn from_ref(served: &Served) -> Self {
+        Self { engine: served.engine(), sampler: Arc::clone(&served.sampler) }
+    }
+}
+
+/// The container of the attempt that a path names, by the task's uid and the attempt's number.
+#[derive(Debug)]
+pub(super) struct Named(pub(super) Identity);
+
+impl FromRequestParts<Served> for Named {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, served: &Served) -> Result<Self, Refused> {
+        let path = Path::<(String, u32)>::from_request_parts(parts, served).await;
+        let identity = path.ok().and_then(|Path((uid, attempt))| served.find(&uid, attempt));
+        identity.map(Self).ok_or_else(|| {
+            let message =
+                "invalid path; it ends with the uid of a task and the number of an attempt";
+            Refused(Refusal::new(Why::NotFound, message))
+        })
     }
 }
 

@@ -1,23 +1,22 @@
 //! Answers the apiserver's requests over the reversed connection: the agent opened it, and the
 //! apiserver sends requests on it.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
-use api::status::Why;
+use api::status::{Refusal, Why};
+use axum::Router;
+use axum::routing::{get, post};
 use base::{Backoff, ErrorChain, Health, Retry, Rng, Spawner};
 use client::{Dial, Tunnel, open_tunnel};
-use http::{Method, Request, Response};
-use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
-use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
+use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, info};
 
-use super::answers::{Body, refused};
+use super::answers::Refused;
 use super::served::Served;
 use super::{exec, logs, stats};
 
@@ -82,10 +81,7 @@ pub(super) async fn serve(
 }
 
 async fn answer_on(tunnel: Tunnel, served: &Served, spawner: &Spawner) {
-    let service = service_fn(move |request| {
-        let served = served.clone();
-        async move { Ok::<_, Infallible>(answer(&served, request).await) }
-    });
+    let service = TowerToHyperService::new(routes(served.clone()));
     let connection = http2::Builder::new(TaskExecutor(spawner.clone()))
         // A command that does not read its input slows down only itself.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -100,14 +96,17 @@ async fn answer_on(tunnel: Tunnel, served: &Served, spawner: &Spawner) {
     }
 }
 
-async fn answer(served: &Served, request: Request<Incoming>) -> Response<Body> {
-    let uri = request.uri().clone();
-    let (path, query) = (uri.path(), uri.query().unwrap_or_default());
-    let what = path.split('/').nth(1).unwrap_or_default();
-    match (request.method(), what) {
-        (&Method::GET, "logs") => logs::answer(served, path, query).await,
-        (&Method::GET, "stats") => stats::answer(served.engine(), &served.sampler).await,
-        (&Method::POST, "exec") => exec::answer(served, path, request.into_body()).await,
-        _ => refused(Why::NotFound, "unknown path; an agent serves /logs, /exec and /stats"),
-    }
+/// What an agent answers.
+pub(super) fn routes(served: Served) -> Router {
+    let unknown = async || -> Refused {
+        let message = "unknown path; an agent serves /logs, /exec and /stats";
+        Refused(Refusal::new(Why::NotFound, message))
+    };
+    Router::new()
+        .route("/logs/{uid}/{attempt}", get(logs::answer))
+        .route("/exec/{uid}/{attempt}", post(exec::answer))
+        .route("/stats", get(stats::answer))
+        .fallback(unknown)
+        .method_not_allowed_fallback(unknown)
+        .with_state(served)
 }

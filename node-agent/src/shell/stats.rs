@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::node::stats::{NodeStats, TaskStats};
-use api::status::Why;
-use bytes::Bytes;
-use http::{HeaderValue, Response, header};
-use http_body_util::{BodyExt as _, Full};
+use api::status::{Refusal, Why};
+use axum::Json;
+use axum::extract::State;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep};
 
-use super::answers::{Body, no_engine, refused};
+use super::answers::{Refused, no_engine};
 use crate::engine::{Engine, EngineError, Identity, Usage, Used};
 
 /// How long to measure if there are no earlier figures, and how long an answer is reused.
@@ -101,20 +100,19 @@ fn together(containers: impl Iterator<Item = TaskStats>) -> Vec<TaskStats> {
     tasks
 }
 
+/// What the usage is measured with.
+#[derive(Debug, Clone)]
+pub(super) struct Figures {
+    pub(super) engine: Option<Arc<dyn Engine>>,
+    pub(super) sampler: Arc<Sampler>,
+}
+
 /// Answers with the current usage.
-pub(super) async fn answer(engine: Option<Arc<dyn Engine>>, sampler: &Sampler) -> Response<Body> {
-    let Some(engine) = engine else { return no_engine() };
-    match sampler.stats(engine.as_ref()).await {
-        Ok(stats) => {
-            let json = serde_json::to_vec(&stats).expect("stats have text keys only");
-            let body = Full::new(Bytes::from(json)).map_err(|never| match never {});
-            let mut response = Response::new(body.boxed_unsync());
-            let form = HeaderValue::from_static("application/json");
-            response.headers_mut().insert(header::CONTENT_TYPE, form);
-            response
-        }
-        Err(error) => refused(Why::Unavailable, &error.to_string()),
-    }
+pub(super) async fn answer(State(figures): State<Figures>) -> Result<Json<NodeStats>, Refused> {
+    let engine = figures.engine.ok_or_else(no_engine)?;
+    let stats = figures.sampler.stats(engine.as_ref()).await;
+    let stats = stats.map_err(|error| Refusal::new(Why::Unavailable, error.to_string()))?;
+    Ok(Json(stats))
 }
 
 #[cfg(test)]
