@@ -8,11 +8,11 @@ use api::{Job, Timestamp};
 use jiff::SignedDuration;
 
 use super::cast::Cast;
+use super::cause::StopCause;
 use super::outcome::Verdict;
 use super::record::Record;
 use super::roster::Roster;
 use super::status::ends_of;
-use super::steps::Cause;
 use super::{Run, Scene, View};
 
 /// The decision that the run ends, and why.
@@ -74,16 +74,16 @@ pub(super) fn ending(
 }
 
 /// Why the tasks of a run that ends are stopped.
-pub(super) fn cause(scene: &Scene<'_>, ending: &Ending) -> Cause {
+pub(super) fn cause(scene: &Scene<'_>, ending: &Ending) -> StopCause {
     let spec = &scene.view.job.spec;
     match ending.phase {
         JobPhase::TimedOut => {
             let after = spec.timeout.map(|limit| format!(" after {limit}")).unwrap_or_default();
-            Cause::new(StopReason::JobEnded, format!("job timed out{after}"))
+            StopCause::new(StopReason::JobEnded, format!("job timed out{after}"))
         }
         JobPhase::Failed => {
             let why = ending.message.clone().unwrap_or_else(|| failed_tasks(scene));
-            Cause::new(StopReason::JobEnded, why)
+            StopCause::new(StopReason::JobEnded, why)
         }
         JobPhase::Pending
         | JobPhase::Running
@@ -91,7 +91,7 @@ pub(super) fn cause(scene: &Scene<'_>, ending: &Ending) -> Cause {
         | JobPhase::Succeeded
         | JobPhase::Cancelled
         | JobPhase::Skipped => match &spec.cancel_reason {
-            Some(why) => Cause::new(StopReason::Cancel, why.clone()),
+            Some(why) => StopCause::new(StopReason::Cancel, why.clone()),
             None => StopReason::Cancel.into(),
         },
     }

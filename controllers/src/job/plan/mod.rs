@@ -11,6 +11,7 @@
 //! * The cost is that of the task objects and the chunks of the record, not of all indexes.
 
 mod cast;
+mod cause;
 mod ending;
 mod fold;
 mod objects;

@@ -10,6 +10,7 @@ use api::task::transition::{Amend, Rerun, TaskChange};
 use api::task::{Overrides, StopReason, Task, TaskState};
 
 use super::cast::Member;
+use super::cause::StopCause;
 use super::outcome::{self, Verdict};
 use crate::action::{Action, Group, NewTask, NewTasks};
 use crate::packing::{self, Parcel};
@@ -57,7 +58,7 @@ fn go_on(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
     }
     let mut groups = stops(scene, None);
     let held = surplus(scene, open);
-    let why = Cause::new(StopReason::Suspend, format!("parallelism is {limit}"));
+    let why = StopCause::new(StopReason::Suspend, format!("parallelism is {limit}"));
     groups.extend(held.iter().map(|member| evict(member.task, why.clone())));
     let mut slots = limit.saturating_sub(open);
     groups.extend(retries(scene, &mut slots, plan));
@@ -91,39 +92,19 @@ fn open_limit(scene: &Scene<'_>) -> u32 {
     parallelism.min(window)
 }
 
-fn evict(task: &Task, Cause { reason, message }: Cause) -> Group {
-    Action::evict(task, reason, message).into()
-}
-
-/// Why tasks are stopped: what their WHY says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Cause {
-    reason: StopReason,
-    /// What happened, where the reason does not say all.
-    message: Option<String>,
-}
-
-impl From<StopReason> for Cause {
-    fn from(reason: StopReason) -> Self {
-        Self { reason, message: None }
-    }
-}
-
-impl Cause {
-    pub(super) fn new(reason: StopReason, message: String) -> Self {
-        Self { reason, message: Some(message) }
-    }
+fn evict(task: &Task, cause: StopCause) -> Group {
+    Action::evict(task, cause.reason, cause.message).into()
 }
 
 /// Stops what is not wanted, and all else, too, if there is a cause to.
-fn stops(scene: &Scene<'_>, all: Option<Cause>) -> Vec<Group> {
+fn stops(scene: &Scene<'_>, all: Option<StopCause>) -> Vec<Group> {
     let replaced = format!("replaced by run {}", scene.run.number);
-    let replaced = all.clone().unwrap_or(Cause::new(StopReason::Revision, replaced));
+    let replaced = all.clone().unwrap_or(StopCause::new(StopReason::Revision, replaced));
     let members = scene.cast.members.values().map(|member| (member, all.as_ref()));
     let predecessors = scene.cast.predecessors.values().map(|member| (member, Some(&replaced)));
     let strays = scene.cast.strays.iter();
     let is_to_stop = |member: &Member<'_>| member.is_open() && member.task.stop().is_none();
-    let stop = |task: &Task, cause: Cause| {
+    let stop = |task: &Task, cause: StopCause| {
         evict(task, if task.is_deleting() { StopReason::Delete.into() } else { cause })
     };
     let wanted = members
@@ -140,18 +121,18 @@ fn stops(scene: &Scene<'_>, all: Option<Cause>) -> Vec<Group> {
 }
 
 /// Why the run does not want a task of the job.
-fn unwanted(scene: &Scene<'_>, task: &Task) -> Cause {
+fn unwanted(scene: &Scene<'_>, task: &Task) -> StopCause {
     let Scene { view, run, roster, .. } = scene;
     let job = view.job.name();
     if task.spec.run < run.number {
-        return Cause::new(StopReason::ScaleDown, format!("replaced by run {}", run.number));
+        return StopCause::new(StopReason::ScaleDown, format!("replaced by run {}", run.number));
     }
     if roster.has(task.spec.index) {
-        return Cause::new(StopReason::Cancel, "its end is recorded already".to_owned());
+        return StopCause::new(StopReason::Cancel, "its end is recorded already".to_owned());
     }
     if roster.index_named_as(job, task).is_some() {
         let why = format!("job {job} has a changed template for this task");
-        return Cause::new(StopReason::Revision, why);
+        return StopCause::new(StopReason::Revision, why);
     }
     let why = if view.job.spec.count.is_some() {
         let tasks = if roster.total() == 1 { "task" } else { "tasks" };
@@ -159,7 +140,7 @@ fn unwanted(scene: &Scene<'_>, task: &Task) -> Cause {
     } else {
         format!("job {job} no longer has this task")
     };
-    Cause::new(StopReason::ScaleDown, why)
+    StopCause::new(StopReason::ScaleDown, why)
 }
 
 /// Pending tasks beyond a lowered parallelism, the last ones first. Stopped like this they wait as
