@@ -1,6 +1,7 @@
 //! What `hctl wait` waits for, as a function of the object. Pure.
 
 use api::conditions::UNSCHEDULABLE;
+use api::workflow::{NO_RUN, SUSPENDED};
 use api::{Kind as _, KindId, Task, WorkflowRun};
 use clap::ValueEnum;
 use serde_json::Value;
@@ -144,12 +145,13 @@ fn ended(kind: KindId, goal: Goal, phase: &str, object: &Value, seen: String) ->
     // The phase is that of the run that counts: the workflow's own run of the newest revision, or
     // the newest run that a user started.
     if kind == KindId::Workflow && phase.is_empty() {
-        return if object["spec"]["runOnApply"] == Value::Bool(false) {
-            Verdict::NoRun
-        } else if object["spec"]["suspend"] == Value::Bool(true) {
-            Verdict::Suspended
-        } else {
-            Verdict::NotYet("no run yet".to_owned())
+        let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+        let reason =
+            conditions.filter(|it| it["type"] == "Ready").find_map(|it| it["reason"].as_str());
+        return match reason {
+            Some(NO_RUN) => Verdict::NoRun,
+            Some(SUSPENDED) => Verdict::Suspended,
+            Some(_) | None => Verdict::NotYet("no run yet".to_owned()),
         };
     }
     let (is_good, is_bad) = ends(phase);
@@ -397,14 +399,15 @@ mod tests {
     fn a_workflow_is_waited_for_by_the_run_that_counts() {
         let mut workflow = object("Succeeded", 2);
         workflow["status"]["lastRun"] = Value::Null;
-        workflow["spec"]["runOnApply"] = json!(false);
-        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "met", "a person started it");
+        let word = |workflow: &Value| word(KindId::Workflow, Goal::Done, workflow);
+        workflow["status"]["conditions"][0]["reason"] = json!("NoRun");
+        assert_eq!(word(&workflow), "met", "a person started it");
         workflow["status"]["phase"] = Value::Null;
-        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "no run");
-        workflow["spec"]["runOnApply"] = Value::Null;
-        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "not yet");
-        workflow["spec"]["suspend"] = json!(true);
-        assert_eq!(word(KindId::Workflow, Goal::Done, &workflow), "suspended");
+        assert_eq!(word(&workflow), "no run");
+        workflow["status"]["conditions"][0]["reason"] = json!("Suspended");
+        assert_eq!(word(&workflow), "suspended");
+        workflow["status"]["conditions"] = Value::Null;
+        assert_eq!(word(&workflow), "not yet");
     }
 
     #[test]

@@ -19,7 +19,11 @@ fn object(text: &str) -> Option<Value> {
     for word in words {
         match word {
             "deleting" => object["metadata"]["deletionTimestamp"] = "2026-01-02T00:00:00Z".into(),
-            "suspended" => object["spec"]["suspend"] = json!(true),
+            "suspended" => {
+                object["spec"]["suspend"] = json!(true);
+                let ready = json!({ "type": "Ready", "status": "False", "reason": "Suspended" });
+                object["status"]["conditions"] = json!([ready]);
+            }
             "unfit" => object["status"]["conditions"] = json!([{"reason": "Unschedulable"}]),
             other => panic!("{other}"),
         }

@@ -7,6 +7,7 @@ mod revision;
 mod row;
 mod scale;
 mod validate;
+mod waiting;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -27,6 +28,7 @@ pub use revision::{is_revision, revision};
 pub use row::failures;
 pub use scale::{is_left_out, scaled_down, tasks_wanted};
 pub(crate) use validate::{parts_bytes, retry, spec as validate_spec, timeout, too_late_to_retry};
+pub use waiting::{OTHER, RETRYING, WaitingCount, retrying};
 
 /// A set of tasks that complete.
 pub type Job = Object<JobDefinition>;
@@ -452,9 +454,17 @@ pub struct JobStatus {
     /// Number of attempts beyond the first of each task.
     #[serde(default)]
     pub retries: u32,
+    /// Most frequent reasons why attempts ended that were tried again, with their counts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retry_reasons: Vec<FailureCount>,
     /// Most frequent reasons why tasks failed, with their counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailureCount>,
+    /// Most frequent reasons why tasks of the run do not run yet, with their counts. Tasks that only
+    /// wait for the scheduler's next look have none. Of a job that is suspended or has ended, nothing
+    /// waits.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waiting: Vec<WaitingCount>,
     /// What each task index stands for: the name of a listed task, the name of a partition, or the
     /// hash of an item; empty text where the task was removed. An index is not reused within a run.
     /// Empty for a job with `count`.
@@ -489,13 +499,13 @@ pub struct JobStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// A reason for failure and how many tasks failed for it.
+/// A reason for failure and how many tasks or attempts failed for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureCount {
     /// Reason for the failure, such as `exit 3`, `Timeout` or `OOMKilled`.
     pub reason: String,
-    /// Number of tasks that failed for this reason.
+    /// Number of tasks, or of attempts, that failed for this reason.
     pub count: u32,
     /// Message of the first of these failures, if it had one. At most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -127,10 +127,10 @@ impl Job {
             JobPhase::Pending if status.observed_generation == 0 => {
                 "waiting for the job controller".to_owned()
             }
-            JobPhase::Running if self.spec.parallelism == Some(0) => "parallelism is 0".to_owned(),
-            JobPhase::Pending
-            | JobPhase::Running
-            | JobPhase::Suspended
+            JobPhase::Pending | JobPhase::Running => {
+                self.why_nothing_runs().unwrap_or_default().to_owned()
+            }
+            JobPhase::Suspended
             | JobPhase::Succeeded
             | JobPhase::Failed
             | JobPhase::TimedOut

@@ -185,6 +185,11 @@ pub struct History {
 /// How many finished runs are kept if the workflow does not say.
 pub const HISTORY: u32 = 10;
 
+/// The reason of the conditions of a workflow of whose revision there is no run, and none starts by itself.
+pub const NO_RUN: &str = "NoRun";
+/// The reason of the conditions of a workflow that starts no run of its revision since it is suspended.
+pub const SUSPENDED: &str = "Suspended";
+
 /// The observed state of a workflow.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

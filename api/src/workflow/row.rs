@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Workflow, validate};
+use super::{NO_RUN, Workflow, validate};
 use crate::conditions::stalled;
 use crate::meaning;
 use crate::object::{Kind as _, number_problem};
@@ -58,7 +58,9 @@ impl Resource for Workflow {
         } else if self.spec.suspend == Some(true) {
             "suspended: starts no run by itself".to_owned()
         } else {
-            stalled(&status.conditions).map(|it| it.message.clone()).unwrap_or_default()
+            let no_run = || status.conditions.iter().find(|it| it.reason == NO_RUN);
+            let why = stalled(&status.conditions).or_else(no_run);
+            why.map(|it| it.message.clone()).unwrap_or_default()
         };
         vec![
             self.name().to_owned(),

@@ -11,10 +11,11 @@
 use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::fmt;
 
 use api::conditions::{Standing, UNSCHEDULABLE, conditions, is_unschedulable, stalled};
 use api::object::{Kind as _, NUMBER_MAX};
-use api::workflow::{HISTORY, WorkflowStatus, revision, written_revision};
+use api::workflow::{HISTORY, NO_RUN, SUSPENDED, WorkflowStatus, revision, written_revision};
 use api::workflow_run::{RunPhase, WorkflowRunSpec};
 use api::{Timestamp, Workflow, WorkflowRun, labels, names};
 
@@ -38,6 +39,47 @@ pub struct View<'a> {
 pub struct Plan {
     /// Writes, each group all or nothing and independent of the others.
     pub groups: Vec<Group>,
+    /// Why there is no run of the newest revision: the conditions say it, and their message why.
+    pub waiting: Option<Waiting>,
+}
+
+/// Why a workflow has no run of its newest revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waiting {
+    /// It is suspended: the revision runs once it is resumed.
+    Suspended,
+    /// It starts none by itself.
+    ByHand,
+    /// It has started one, which is gone, or started none when the revision came.
+    NoneLeft,
+}
+
+impl Waiting {
+    /// Why, in one CamelCase word.
+    fn reason(self) -> &'static str {
+        match self {
+            Waiting::Suspended => SUSPENDED,
+            Waiting::ByHand | Waiting::NoneLeft => NO_RUN,
+        }
+    }
+
+    /// Whether the revision is run as soon as this is over.
+    fn standing(self) -> Standing {
+        match self {
+            Waiting::Suspended => Standing::Reconciling,
+            Waiting::ByHand | Waiting::NoneLeft => Standing::Ready,
+        }
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Waiting::Suspended => "suspended: no run starts until the workflow is resumed",
+            Waiting::ByHand => "runOnApply is false: no run starts by itself",
+            Waiting::NoneLeft => "there is no run of this revision, and none starts by itself",
+        })
+    }
 }
 
 /// What the workflow needs next.
@@ -85,8 +127,8 @@ pub fn plan(view: &View<'_>) -> Plan {
         }
     }
     let latest = made.as_ref().or_else(|| newest(view, &status, is_held_back));
-    let is_held_back = is_held_back && latest.is_none();
-    summarize(view, (latest, made.is_some(), is_held_back), &mut status);
+    let waiting = latest.is_none().then(|| waiting(workflow, is_held_back));
+    summarize(view, (latest, made.is_some(), waiting), &mut status);
     let mut groups = Vec::new();
     if status != workflow.status {
         let mut next = workflow.clone();
@@ -96,7 +138,18 @@ pub fn plan(view: &View<'_>) -> Plan {
         groups.push(group);
     }
     groups.extend(past(view, &status).into_iter().map(|run| Action::delete(run).into()));
-    Plan { groups }
+    Plan { groups, waiting }
+}
+
+/// Why no run is of a workflow's newest revision.
+fn waiting(workflow: &Workflow, is_held_back: bool) -> Waiting {
+    if is_held_back {
+        Waiting::Suspended
+    } else if workflow.spec.run_on_apply == Some(false) {
+        Waiting::ByHand
+    } else {
+        Waiting::NoneLeft
+    }
 }
 
 /// Whether only a change of the workflow or of its runs can give it anything to do: none of its runs
@@ -168,7 +221,7 @@ fn newest<'a>(
 /// What the workflow has come to: what the newest run of its newest revision has.
 fn summarize(
     view: &View<'_>,
-    (latest, is_made, is_held_back): (Option<&WorkflowRun>, bool, bool),
+    (latest, is_made, waiting): (Option<&WorkflowRun>, bool, Option<Waiting>),
     status: &mut WorkflowStatus,
 ) {
     let workflow = view.workflow;
@@ -181,8 +234,8 @@ fn summarize(
     let stalled_run = latest.filter(|run| !run.status.phase.is_final());
     let stalled_run = stalled_run.and_then(|run| stalled(&run.status.conditions));
     let standing = match status.phase {
-        None if is_held_back => Standing::Reconciling,
-        None | Some(RunPhase::Succeeded | RunPhase::Skipped) => Standing::Ready,
+        None => waiting.map_or(Standing::Ready, Waiting::standing),
+        Some(RunPhase::Succeeded | RunPhase::Skipped) => Standing::Ready,
         Some(RunPhase::Failed | RunPhase::TimedOut | RunPhase::Cancelled) => Standing::Stalled,
         Some(RunPhase::Pending | RunPhase::Running | RunPhase::Suspended) => {
             if stalled_run.is_some() { Standing::Stalled } else { Standing::Reconciling }
@@ -191,16 +244,14 @@ fn summarize(
     let reason = match (latest, status.phase) {
         (Some(run), _) if is_unschedulable(&run.status.conditions) => UNSCHEDULABLE.to_owned(),
         (_, Some(phase)) => stalled_run.map_or(phase.to_string(), |it| it.reason.clone()),
-        (_, None) if is_held_back => "Suspended".to_owned(),
-        (_, None) => "NoRun".to_owned(),
+        (_, None) => waiting.map_or(NO_RUN, Waiting::reason).to_owned(),
     };
     let message = match latest {
         Some(run) => match &run.status.message {
             Some(why) => format!("run {}: {why}", run.name()),
             None => format!("run {}", run.name()),
         },
-        None if is_held_back => "suspended: no run starts until the workflow is resumed".to_owned(),
-        None => String::new(),
+        None => waiting.map(|it| it.to_string()).unwrap_or_default(),
     };
     let at = (workflow.generation(), view.now);
     status.conditions = conditions(&status.conditions, standing, &reason, &message, at);

@@ -173,15 +173,32 @@ fn end(run: &mut WorkflowRun, workflow: &Workflow, made: i64) {
     run.metadata.creation_timestamp = Some(Time(second(made)));
 }
 
+fn ready(workflow: &Workflow) -> String {
+    let ready = workflow.status.conditions.iter().find(|it| it.kind == "Ready").unwrap();
+    format!("{} {}: {}", ready.status, ready.reason, ready.message)
+}
+
+#[test]
+fn a_workflow_without_a_run_says_why_there_is_none() {
+    let (mut by_hand, mut runs) = (workflow(), Vec::new());
+    by_hand.spec.run_on_apply = Some(false);
+    assert!(settle(&mut by_hand, &mut runs, &[]).is_empty());
+    assert_eq!(ready(&by_hand), "True NoRun: runOnApply is false: no run starts by itself");
+    let why = by_hand.row(second(1000)).pop().unwrap();
+    assert_eq!(why, "runOnApply is false: no run starts by itself");
+    let mut gone = workflow();
+    assert_eq!(settle(&mut gone, &mut runs, &[]), ["create w-1"]);
+    runs.clear();
+    assert!(settle(&mut gone, &mut runs, &[]).is_empty());
+    let said = "True NoRun: there is no run of this revision, and none starts by itself";
+    assert_eq!(ready(&gone), said);
+}
+
 #[test]
 fn a_workflow_that_is_suspended_from_birth_says_so() {
     let (mut workflow, mut runs) = (workflow(), Vec::new());
     workflow.spec.suspend = Some(true);
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
-    let ready = |workflow: &Workflow| {
-        let ready = workflow.status.conditions.iter().find(|it| it.kind == "Ready").unwrap();
-        format!("{} {}: {}", ready.status, ready.reason, ready.message)
-    };
     let said = "False Suspended: suspended: no run starts until the workflow is resumed";
     assert_eq!(ready(&workflow), said);
     // A person may run it all the same, and sees that run.

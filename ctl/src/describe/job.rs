@@ -1,14 +1,10 @@
 //! The description of a job.
 
-use api::conditions::is_unschedulable;
-use api::job::{Job, JobPhase, JobSpec};
+use api::job::{Job, JobSpec, JobStatus};
 use api::task::TaskPhase;
 use api::{Kind as _, Task, Timestamp, table};
 
-use super::{ROWS_MAX, Sheet, counted, labels, lasting, owner, place};
-
-/// Most different reasons that are shown.
-const REASONS_MAX: usize = 5;
+use super::{ROWS_MAX, Sheet, labels, lasting, owner, place};
 
 /// The description of a job. `tasks` are its existing task objects.
 pub fn text(job: &Job, tasks: &[Task], now: Timestamp) -> Sheet {
@@ -17,8 +13,8 @@ pub fn text(job: &Job, tasks: &[Task], now: Timestamp) -> Sheet {
     sheet.line(&headline(job, now));
     sheet.field("Tasks", &counts(job));
     sheet.field("Fails", &fails(job));
-    sheet.field("Retries", &retries(job, tasks));
-    for why in whys(job, tasks, now) {
+    sheet.field("Retries", &retries(job));
+    for why in job.whys(now) {
         sheet.field("Why", &why);
     }
     sheet.field("Spec", &spec(&job.spec));
@@ -81,72 +77,17 @@ fn fails(job: &Job) -> String {
     format!("{} of at most {allowed}{reasons}        {logs}", status.failed)
 }
 
-/// The number of retries, and why earlier attempts of existing tasks ended.
-fn retries(job: &Job, tasks: &[Task]) -> String {
-    if job.status.retries == 0 {
+/// Attempts after the first, and why the earlier ones ended.
+fn retries(job: &Job) -> String {
+    let JobStatus { retries, retry_reasons, .. } = &job.status;
+    if *retries == 0 {
         return String::new();
     }
-    let how = |past: &api::task::PastAttempt| match (&past.reason, past.exit_code) {
-        (Some(reason), _) => reason.clone(),
-        (None, Some(code)) => format!("exit {code}"),
-        (None, None) => past.phase.to_string(),
-    };
-    // Attempts of earlier runs, and evicted ones, are not among a task's latest failures.
-    let failed = |task: &Task| -> Vec<String> {
-        let ended = task.status.attempts.iter().rev();
-        let failed = ended.filter(|it| matches!(it.phase, TaskPhase::Failed | TaskPhase::TimedOut));
-        let count = usize::try_from(task.spec.failures).unwrap_or(usize::MAX);
-        failed.take(count).map(how).collect()
-    };
-    let (shown, others) = first_reasons(counted(tasks.iter().flat_map(failed)));
-    let mut reasons: Vec<String> =
-        shown.into_iter().map(|(why, count)| format!("{count} {why}")).collect();
-    if others > 0 {
-        reasons.push(format!("{others} for other reasons"));
-    }
+    let reasons: Vec<String> =
+        retry_reasons.iter().map(|it| format!("{} {}", it.count, it.reason)).collect();
     let reasons =
         if reasons.is_empty() { String::new() } else { format!(": {}", reasons.join(", ")) };
-    format!("{}{reasons}", job.status.retries)
-}
-
-/// Why it is in its phase: its own message, and what its pending tasks wait for.
-fn whys(job: &Job, tasks: &[Task], now: Timestamp) -> Vec<String> {
-    // Tasks that fit no node are listed with their number.
-    let is_unschedulable = is_unschedulable(&job.status.conditions);
-    let message = job.status.message.iter().filter(|_| !is_unschedulable);
-    let pending = tasks.iter().filter(|task| task.phase() == TaskPhase::Pending);
-    // Waiting for a retry is listed with the tasks, including the time; so is why a task fits no
-    // node while others run.
-    let is_said = |message: &&String| {
-        pending.clone().any(|task| {
-            task.unschedulable() == Some(message.as_str())
-                || task.last_attempt().is_some_and(|last| {
-                    **message == format!("retrying task {}: {last}", task.name())
-                })
-        })
-    };
-    let mut whys: Vec<String> = message.filter(|message| !is_said(message)).cloned().collect();
-    if job.status.phase == JobPhase::Running && job.spec.parallelism == Some(0) {
-        whys.push("parallelism is 0: nothing starts".to_owned());
-    }
-    let reasons = pending.map(|task| task.why(now)).filter(|why| !why.is_empty());
-    let (waiting, others) = first_reasons(counted(reasons));
-    whys.extend(waiting.into_iter().map(|(why, count)| match count {
-        1 => format!("1 task waits: {why}"),
-        count => format!("{count} tasks wait: {why}"),
-    }));
-    if others > 0 {
-        let wait = if others == 1 { "task waits" } else { "tasks wait" };
-        let all = format!("hctl get tasks --job {} --phase Pending", job.name());
-        whys.push(format!("{others} more {wait} for other reasons: {all}"));
-    }
-    whys
-}
-
-/// The most frequent reasons, and how many tasks have other ones.
-fn first_reasons(mut reasons: Vec<(String, usize)>) -> (Vec<(String, usize)>, usize) {
-    let others = reasons.split_off(reasons.len().min(REASONS_MAX));
-    (reasons, others.iter().map(|(_, count)| count).sum())
+    format!("{retries}{reasons}")
 }
 
 fn spec(spec: &JobSpec) -> String {

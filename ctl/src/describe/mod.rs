@@ -170,17 +170,6 @@ fn lasting(start: Option<Timestamp>, end: Option<Timestamp>, now: Timestamp) -> 
     }
 }
 
-/// Counts equal texts, the most frequent first.
-fn counted(texts: impl IntoIterator<Item = String>) -> Vec<(String, usize)> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    for text in texts {
-        *counts.entry(text).or_default() += 1;
-    }
-    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
-    counts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-    counts
-}
-
 /// The headings of tables of tasks.
 const TASK_HEADINGS: [&str; 5] = ["TASK", "STATUS", "ATTEMPT", "SINCE", "WHY"];
 

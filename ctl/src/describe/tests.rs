@@ -4,6 +4,8 @@ use expect_test::{Expect, expect};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use api::Job;
+
 use super::*;
 use crate::target::Target;
 
@@ -65,7 +67,12 @@ fn a_job_tells_its_counts_failures_and_what_its_tasks_wait_for() {
         "status": {
             "phase": "Running", "run": 2, "revision": "abc", "total": 10, "pending": 1, "active": 2,
             "succeeded": 6, "failed": 1, "retries": 2, "startedAt": "2026-01-02T08:48:00Z",
+            "retryReasons": [{"reason": "exit 3", "count": 1}],
             "failures": [{"reason": "exit 3", "count": 1}],
+            "waiting": [
+                {"reason": "Unschedulable", "count": 1, "task": "thumb-2",
+                 "message": "0 of 3 nodes: 2 have cpu < 500m, 1 cordoned"},
+            ],
             "conditions": [{
                 "type": "Ready", "status": "False", "reason": "TasksRunning",
                 "lastTransitionTime": "2026-01-02T08:48:00Z",
@@ -93,27 +100,27 @@ fn a_job_tells_its_counts_failures_and_what_its_tasks_wait_for() {
 
 #[test]
 fn a_job_whose_task_waits_for_its_retry_says_so_once() {
-    let job = object(json!({
+    let job: Job = object(json!({
         "metadata": {"name": "thumb", "namespace": "media"},
         "spec": {"template": {"image": "thumb:7"}},
         "status": {
             "phase": "Running", "total": 1,
             "message": "retrying task thumb-1: attempt 1 on n2: exit 3",
+            "waiting": [{
+                "reason": "Retrying", "count": 1, "task": "thumb-1",
+                "message": "attempt 1 on n2: exit 3", "until": "2026-01-02T12:04:00Z",
+            }],
         },
     }));
-    let past = json!([{"attempt": 1, "phase": "Failed", "nodeName": "n2", "exitCode": 3}]);
-    let waits = json!({
-        "spec": {"notBefore": "2026-01-02T12:04:00Z"}, "status": {"attempts": past},
-    });
-    let whys = |tasks: &[Task]| {
-        let text = job::text(&job, tasks, now()).on(None);
+    let whys = |job: &Job| {
+        let text = job::text(job, &[], now()).on(None);
         text.lines().filter(|line| line.starts_with("Why:")).collect::<Vec<_>>().join("\n")
     };
-    assert_eq!(
-        whys(&[task("thumb-1", &waits)]),
-        "Why:      1 task waits: retries in 4m: attempt 1 on n2: exit 3"
-    );
-    assert_eq!(whys(&[]), "Why:      retrying task thumb-1: attempt 1 on n2: exit 3");
+    assert_eq!(whys(&job), "Why:      1 task waits: retries in 4m: attempt 1 on n2: exit 3");
+    // A controller of an earlier version counts nothing.
+    let mut job = job;
+    job.status.waiting.clear();
+    assert_eq!(whys(&job), "Why:      retrying task thumb-1: attempt 1 on n2: exit 3");
 }
 
 /// The job's status says it as well while other tasks run.
@@ -122,11 +129,14 @@ fn why_a_task_fits_nowhere_is_said_once() {
     let job = object(json!({
         "metadata": {"name": "thumb", "namespace": "media"},
         "spec": {"template": {"image": "thumb:7"}},
-        "status": {"phase": "Running", "total": 2, "message": "0 of 1 node: 1 without gpu"},
+        "status": {
+            "phase": "Running", "total": 2, "message": "0 of 1 node: 1 without gpu",
+            "waiting": [
+                {"reason": "Unschedulable", "count": 1, "message": "0 of 1 node: 1 without gpu"},
+            ],
+        },
     }));
-    let why = "0 of 1 node: 1 without gpu";
-    let waits = json!({"spec": {"unschedulable": {"attempt": 2, "message": why}}});
-    let text = job::text(&job, &[task("thumb-1", &waits)], now()).on(None);
+    let text = job::text(&job, &[], now()).on(None);
     let whys: Vec<&str> = text.lines().filter(|line| line.starts_with("Why:")).collect();
     assert_eq!(whys, ["Why:      1 task waits: 0 of 1 node: 1 without gpu"], "{text}");
 }
@@ -135,15 +145,10 @@ fn why_a_task_fits_nowhere_is_said_once() {
 fn reasons_and_rows_that_are_not_shown_are_counted() {
     let job = object(json!({
         "metadata": {"name": "thumb", "namespace": "media"},
-        "spec": {"template": {"image": "thumb:7"}}, "status": {"phase": "Running"},
+        "spec": {"template": {"image": "thumb:7"}},
+        "status": {"phase": "Running", "waiting": [{"reason": "Other", "count": 2}]},
     }));
-    let waits = |number: usize| {
-        let why = format!("0 of 3 nodes: {number}");
-        let spec = json!({"unschedulable": {"attempt": 2, "message": why}});
-        task(&format!("thumb-{number}"), &json!({ "spec": spec }))
-    };
-    let tasks: Vec<Task> = (0..7).map(waits).collect();
-    let text = job::text(&job, &tasks, now()).on(None);
+    let text = job::text(&job, &[], now()).on(None);
     let more =
         "Why:      2 more tasks wait for other reasons: hctl get tasks --job thumb --phase Pending";
     assert!(text.contains(more), "{text}");

@@ -21,6 +21,7 @@ mod retention;
 mod roster;
 mod status;
 mod steps;
+mod waits;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -74,7 +75,9 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// A status that differs in its counts only: news for people, which may wait a little.
     pub status: Option<Box<Job>>,
-    /// Why nothing more is done now.
+    /// Why nothing more is done now. The status says it: what a person has to do something about, and a
+    /// name that will be free, in its message and conditions; limits in what its tasks wait for; a
+    /// suspension in its phase, and tasks that have not ended in its counts.
     pub waiting: Vec<Waiting>,
     /// When to look again although nothing changed.
     pub wake_at: Option<Timestamp>,
@@ -175,6 +178,23 @@ impl Waiting {
             | Waiting::Parallelism { .. }
             | Waiting::Window { .. }
             | Waiting::Open { .. } => false,
+        }
+    }
+
+    /// How many tasks may be open at once, where that keeps others from being made.
+    fn limit(&self) -> Option<u32> {
+        match self {
+            Waiting::Parallelism { limit } | Waiting::Window { limit } => Some(*limit),
+            Waiting::Deletion
+            | Waiting::NoPartitionSet { .. }
+            | Waiting::NoPartition { .. }
+            | Waiting::NoState { .. }
+            | Waiting::NameTaken { .. }
+            | Waiting::Predecessor { .. }
+            | Waiting::SameName { .. }
+            | Waiting::Unwritable { .. }
+            | Waiting::Suspended
+            | Waiting::Open { .. } => None,
         }
     }
 

@@ -9,13 +9,14 @@ use api::job::{FailureCount, JobPhase, JobStatus, scaled_down as scaled_down_wor
 use api::object::Kind as _;
 use api::table::some_of;
 use api::task::report::shortened;
-use api::task::{PAST_MESSAGE_CHARS_MAX, TaskState};
+use api::task::{PAST_MESSAGE_CHARS_MAX, TaskPhase, TaskState};
 use api::{Job, Timestamp};
 
 use super::cast::Member;
 use super::outcome::{self, Verdict};
 use super::record::Record;
 use super::roster::Roster;
+use super::waits;
 use super::{Course, Notice, Run, Scene, Waiting};
 
 /// Nodes that a status names.
@@ -51,7 +52,8 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
     hold(scene, &mut status, is_over);
     status.phase = phase(scene, &status, is_over);
     status.finished_at = status.finished_at.or(Some(scene.view.now)).filter(|_| is_over);
-    let unfit = unfit(scene).filter(|_| !is_over);
+    status.waiting = waits::counts(scene, &status, waiting);
+    let unfit = waits::unfit(scene).filter(|_| !is_over);
     // While something of it runs, what waits may just wait for that to end.
     let unschedulable = unfit.filter(|_| status.active == 0);
     let stalled = waiting.iter().find(|waiting| waiting.is_stalled()).filter(|_| !is_over);
@@ -64,8 +66,8 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
             .map(ToString::to_string)
             .or_else(|| lost(scene))
             .or_else(|| unfit.map(str::to_owned))
-            .or_else(|| predecessor(waiting).filter(|_| !is_over))
-            .or_else(|| retrying(scene, &status).filter(|_| !is_over)),
+            .or_else(|| waits::predecessor(waiting).filter(|_| !is_over))
+            .or_else(|| waits::retrying(scene, &status).filter(|_| !is_over)),
     };
     let standing = match status.phase {
         JobPhase::Succeeded | JobPhase::Skipped => Standing::Ready,
@@ -88,15 +90,6 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
     let at = (job.generation(), scene.view.now);
     status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
     status
-}
-
-/// Why no node takes what waits: the reason of the first task that has one.
-fn unfit<'a>(scene: &Scene<'a>) -> Option<&'a str> {
-    if scene.course != Course::Usual {
-        return None;
-    }
-    let mut pending = scene.cast.members.values().filter(|member| member.is_pending());
-    pending.find_map(|member| member.task.unschedulable())
 }
 
 /// How many tasks are on nodes that nobody hears, what becomes of them, and what a person can do:
@@ -132,26 +125,6 @@ fn lost(scene: &Scene<'_>) -> Option<String> {
         };
         format!("{tasks} {noun} {} lost: {named} {silent} silent{waits}", are(tasks))
     })
-}
-
-/// That a name is free in a while, where that holds something up.
-fn predecessor(waiting: &[Waiting]) -> Option<String> {
-    let is = |it: &&Waiting| matches!(it, Waiting::Predecessor { .. });
-    waiting.iter().find(is).map(ToString::to_string)
-}
-
-/// What is tried again after a while, where nothing of the job runs meanwhile: its first such task.
-/// Without this a job whose every attempt fails at once looks as if nothing happened.
-fn retrying(scene: &Scene<'_>, status: &JobStatus) -> Option<String> {
-    if scene.course != Course::Usual || status.active > 0 {
-        return None;
-    }
-    let waits = |member: &&Member<'_>| {
-        member.is_pending() && member.task.spec.not_before.is_some_and(|at| at > scene.view.now)
-    };
-    let first = scene.cast.members.values().find(waits)?;
-    let last = first.task.last_attempt()?;
-    Some(format!("retrying task {}: {last}", first.task.name()))
 }
 
 fn base(scene: &Scene<'_>) -> JobStatus {
@@ -204,6 +177,7 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
     let failures = scene.cast.members.values().map(|member| member.task.spec.failures);
     let retries = failures.fold(0, u32::saturating_add);
     status.retries = status.retries.max(retries);
+    status.retry_reasons = retry_reasons(scene, &status.retry_reasons);
     let mut seen: BTreeMap<String, (u32, Option<String>)> = BTreeMap::new();
     for (index, member) in &scene.cast.members {
         let why = match &member.verdict {
@@ -238,10 +212,39 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
         *message = known.message.clone().or_else(|| message.take());
     }
     let counted = |(reason, (count, message))| FailureCount { reason, count, message };
-    let mut failures: Vec<FailureCount> = seen.into_iter().map(counted).collect();
-    failures.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
-    failures.truncate(FAILURES_NAMED);
-    status.failures = failures;
+    status.failures = most_frequent(seen.into_iter().map(counted).collect());
+}
+
+/// Why attempts ended that were tried again, with what is `known` of attempts that are forgotten by now.
+fn retry_reasons(scene: &Scene<'_>, known: &[FailureCount]) -> Vec<FailureCount> {
+    let mut seen: BTreeMap<String, u32> = BTreeMap::new();
+    for member in scene.cast.members.values().filter(|member| member.task.spec.failures > 0) {
+        // Of earlier runs, or evicted, are those that are not among the newest failures of a task.
+        let failures = usize::try_from(member.task.spec.failures).unwrap_or(usize::MAX);
+        let ended = member.task.status.attempts.iter().rev();
+        let failed = ended.filter(|it| matches!(it.phase, TaskPhase::Failed | TaskPhase::TimedOut));
+        for past in failed.take(failures) {
+            let reason = match (&past.reason, past.exit_code) {
+                (Some(reason), _) => reason.clone(),
+                (None, Some(code)) => format!("exit {code}"),
+                (None, None) => past.phase.to_string(),
+            };
+            *seen.entry(reason).or_default() += 1;
+        }
+    }
+    for FailureCount { reason, count, .. } in known {
+        let now = seen.entry(reason.clone()).or_default();
+        *now = (*now).max(*count);
+    }
+    let counted = |(reason, count)| FailureCount { reason, count, message: None };
+    most_frequent(seen.into_iter().map(counted).collect())
+}
+
+/// The reasons that a status names.
+fn most_frequent(mut reasons: Vec<FailureCount>) -> Vec<FailureCount> {
+    reasons.sort_by(|a, b| b.count.cmp(&a.count).then_with(|| a.reason.cmp(&b.reason)));
+    reasons.truncate(FAILURES_NAMED);
+    reasons
 }
 
 fn start(scene: &Scene<'_>, status: &mut JobStatus) {
@@ -314,7 +317,9 @@ fn without_counts(status: &JobStatus) -> impl PartialEq {
         failed: _,
         cancelled: _,
         retries: _,
+        retry_reasons: _,
         failures: _,
+        waiting: _,
         message: _,
         conditions: _,
     } = status;

@@ -54,6 +54,7 @@ fn go_on(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
     let (open, limit) = (scene.cast.open(), open_limit(scene));
     if scene.run.opens {
         let starts = creations(scene, limit.saturating_sub(open), plan);
+        plan.waiting.extend(limited(scene, open.saturating_add(made(starts.as_ref())), limit));
         return with_template(scene, starts.into_iter().collect(), Vec::new());
     }
     let mut groups = stops(scene, None);
@@ -66,20 +67,32 @@ fn go_on(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
         plan.waiting.push(obstacle.clone());
     } else {
         let mut starts = reruns(scene, &mut slots);
-        starts.extend(creations(scene, slots, plan));
+        let new = creations(scene, slots, plan);
+        slots -= made(new.as_ref()).min(slots);
+        starts.extend(new);
         let held: BTreeSet<u32> = held.iter().map(|member| member.task.spec.index).collect();
         groups.extend(with_template(scene, starts, amends(scene, &held)));
     }
-    let wanted = scene.roster.total();
-    if open >= limit && open < wanted {
-        plan.waiting.push(match scene.view.job.spec.parallelism {
-            Some(parallelism) if parallelism <= limit => Waiting::Parallelism { limit },
-            _ => Waiting::Window { limit },
-        });
-    } else if open > 0 {
-        plan.waiting.push(Waiting::Open { tasks: open });
-    }
+    let is_open = || (open > 0).then_some(Waiting::Open { tasks: open });
+    let open_then = open.max(limit.saturating_sub(slots));
+    plan.waiting.extend(limited(scene, open_then, limit).or_else(is_open));
     groups
+}
+
+/// How many tasks are made by this.
+fn made(creations: Option<&Parcel>) -> u32 {
+    let made = creations.map_or(0, |parcel| parcel.action.ops());
+    u32::try_from(made).unwrap_or(u32::MAX)
+}
+
+/// That more tasks than the `open` ones are wanted and may not be open at once. Those that the plan starts
+/// count: otherwise the status would say something else each time that a task ends and the next one starts.
+fn limited(scene: &Scene<'_>, open: u32, limit: u32) -> Option<Waiting> {
+    let is_limited = open >= limit && open < scene.roster.total();
+    is_limited.then_some(match scene.view.job.spec.parallelism {
+        Some(parallelism) if parallelism <= limit => Waiting::Parallelism { limit },
+        Some(_) | None => Waiting::Window { limit },
+    })
 }
 
 /// How many tasks may be open.

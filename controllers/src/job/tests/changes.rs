@@ -37,9 +37,10 @@ fn parallelism_holds_pending_tasks_back_and_leaves_running_ones() {
               j-2/1 evict Suspend (parallelism is 2)
               waits: 4 tasks have not ended
             plan
+              later: Running run=1 p3 a1 s0 f0 c0 of 4; 2 Parallelism: parallelism is 2
               waits: parallelism is 2
             plan
-              Running run=1 p3 a1 s0 f0 c0 of 4
+              Running run=1 p3 a1 s0 f0 c0 of 4; 3 Parallelism: parallelism is 0
               j-1/1 evict Suspend (parallelism is 0)
               waits: parallelism is 0
             plan

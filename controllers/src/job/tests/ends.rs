@@ -19,7 +19,8 @@ fn a_job_opens_with_its_template_and_first_tasks_in_one_write() {
         ",
         expect![[r#"
             plan
-              Pending run=1 p3 a0 s0 f0 c0 of 3 + create template + create j-0 #0 run=1 + create j-1 #1 run=1
+              Pending run=1 p3 a0 s0 f0 c0 of 3; 1 Parallelism: parallelism is 2 + create template + create j-0 #0 run=1 + create j-1 #1 run=1
+              waits: parallelism is 2
             plan
               waits: parallelism is 2
         "#]],
@@ -41,13 +42,13 @@ fn a_job_says_why_a_task_fits_nowhere_and_goes_on_saying_it_when_another_runs() 
         ",
         expect![[r#"
             plan
-              Pending run=1 p2 a0 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64)
+              Pending run=1 p2 a0 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64); 1 Unschedulable j-0: 0 of 3 nodes: 3 have cpu < 64
               waits: 2 tasks have not ended
-            Pending run=1 p2 a0 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64)
+            Pending run=1 p2 a0 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64); 1 Unschedulable j-0: 0 of 3 nodes: 3 have cpu < 64
             plan
-              Running run=1 p1 a1 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64)
+              Running run=1 p1 a1 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64); 1 Unschedulable j-0: 0 of 3 nodes: 3 have cpu < 64
               waits: 2 tasks have not ended
-            Running run=1 p1 a1 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64)
+            Running run=1 p1 a1 s0 f0 c0 of 2 (0 of 3 nodes: 3 have cpu < 64); 1 Unschedulable j-0: 0 of 3 nodes: 3 have cpu < 64
         "#]],
     );
 }
@@ -106,7 +107,7 @@ fn a_failure_is_tried_again_after_a_wait_and_given_up_in_the_end() {
               j-0/1 retry counted from 10s avoiding n1
               tells: TaskRetried: retrying: j-0 (exit 3 on n1)
             plan
-              record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1
+              record run=1 0=Failed + j-0/2 recorded + Failed ending Failed run=1 p0 a0 s0 f1 c0 of 1; retried: 1 exit 3
               tells: JobFailed: Timeout x1; 0 of 1 tasks succeeded
             plan
               wakes at 86400s
@@ -218,13 +219,13 @@ fn what_failed_and_is_not_tried_again_since_the_job_ends_counts_as_failed() {
               waits: 3 tasks have not ended
               tells: TaskRetried: retrying: j-3 (exit 1 on n1)
             plan
-              Running ending Failed run=1 p1 a0 s0 f3 c0 of 4
+              Running ending Failed run=1 p1 a0 s0 f3 c0 of 4; retried: 1 exit 1
               waits: 1 tasks have not ended
             0 Failed: exit 9
             1 Failed: exit 1
             2 TimedOut: timed out
             3 Cancelled: stopped: task j-0 failed
-            Failed ending Failed run=1 p0 a0 s0 f3 c1 of 4
+            Failed ending Failed run=1 p0 a0 s0 f3 c1 of 4; retried: 1 exit 1
         "#]],
     );
 }
@@ -285,10 +286,10 @@ fn too_many_given_up_tasks_end_the_job_and_stop_the_rest() {
         "#,
         expect![[r#"
             plan
-              Running run=1 p2 a2 s0 f1 c0 of 5
+              Running run=1 p2 a2 s0 f1 c0 of 5; 1 Parallelism: parallelism is 3
               record run=1 0=Failed + j-0/1 recorded
               create j-3 #3 run=1
-              waits: 2 tasks have not ended
+              waits: parallelism is 3
             plan
               waits: parallelism is 3
               wakes at 86400s
@@ -393,7 +394,8 @@ fn cancel_is_final_for_the_run() {
               Cancelled ending Cancelled run=1 p0 a0 s0 f0 c2 of 2 (cancelled on request)
               wakes at 86400s
             plan
-              Pending run=2 p2 a0 s0 f0 c0 of 2 + create template + create j-1 #1 run=2
+              Pending run=2 p2 a0 s0 f0 c0 of 2; 1 Parallelism: parallelism is 1 + create template + create j-1 #1 run=2
+              waits: parallelism is 1
         "#]],
     );
 }
@@ -540,11 +542,12 @@ fn another_attempt_takes_the_place_of_the_one_that_ended() {
         ",
         expect![[r#"
             plan
-              Running run=1 p3 a0 s0 f0 c0 of 3
+              Running run=1 p3 a0 s0 f0 c0 of 3; 2 Parallelism: parallelism is 1
               j-0/1 retry counted from 10s avoiding n1
+              waits: parallelism is 1
               tells: TaskRetried: retrying: j-0 (exit 1 on n1)
             plan
-              Running run=1 p3 a0 s0 f0 c0 of 3 (retrying task j-0: attempt 1 on n1: exit 1)
+              Running run=1 p3 a0 s0 f0 c0 of 3 (retrying task j-0: attempt 1 on n1: exit 1); 2 Parallelism: parallelism is 1; 1 Retrying j-0 until 10s: attempt 1 on n1: exit 1; retried: 1 exit 1
               waits: parallelism is 1
         "#]],
     );

@@ -173,7 +173,7 @@ fn a_failed_attempt_of_an_ignored_change_is_tried_again_as_it_was() {
               later: Running run=1 p1 a0 s0 f0 c0 of 1
               tells: TaskRetried: retrying: j-us (exit 3 on n1)
             plan
-              Running run=1 p1 a0 s0 f0 c0 of 1 (retrying task j-us: attempt 1 on n1: exit 3)
+              Running run=1 p1 a0 s0 f0 c0 of 1 (retrying task j-us: attempt 1 on n1: exit 3); 1 Retrying j-us until 10s: attempt 1 on n1: exit 3; retried: 1 exit 3
               waits: 1 tasks have not ended
         "#]],
     );

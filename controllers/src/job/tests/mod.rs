@@ -14,6 +14,7 @@ mod obstacles;
 mod rest;
 mod sizes;
 mod stops;
+mod waits;
 
 use std::fmt::Write as _;
 
@@ -243,7 +244,16 @@ fn show_status(status: &JobStatus) -> String {
     let JobStatus { phase, run, total, pending, active, succeeded, failed, cancelled, .. } = status;
     let ending = status.ending.map(|phase| format!(" ending {phase}")).unwrap_or_default();
     let message = status.message.as_ref().map(|text| format!(" ({text})")).unwrap_or_default();
+    let waits = status.waiting.iter().map(|it| {
+        let task = it.task.as_ref().map(|task| format!(" {task}")).unwrap_or_default();
+        let until = it.until.map(|at| format!(" until {}s", at.as_second())).unwrap_or_default();
+        format!("; {} {}{task}{until}: {}", it.count, it.reason, it.message)
+    });
+    let waits: String = waits.collect();
+    let retried =
+        status.retry_reasons.iter().map(|it| format!("; retried: {} {}", it.count, it.reason));
+    let retried: String = retried.collect();
     format!(
-        "{phase}{ending} run={run} p{pending} a{active} s{succeeded} f{failed} c{cancelled} of {total}{message}"
+        "{phase}{ending} run={run} p{pending} a{active} s{succeeded} f{failed} c{cancelled} of {total}{message}{waits}{retried}"
     )
 }

@@ -37,7 +37,7 @@ fn lost_tasks_are_active_and_told_of() {
             Running run=1 p3 a2 s0 f0 c0 of 5 (2 tasks are lost: n1 is silent; the tasks wait for n1 to come back; to stop waiting: hctl evict TASK or hctl delete node n1)
             Running run=1 p3 a2 s0 f0 c0 of 5
             Running run=1 p3 a2 s0 f0 c0 of 5 (1 task is lost: n1 is silent)
-            Running run=1 p4 a1 s0 f0 c0 of 5
+            Running run=1 p4 a1 s0 f0 c0 of 5; 1 Retrying j-1: attempt 1: node n1 was lost
         "#]],
     );
 }
@@ -87,7 +87,7 @@ fn why_a_task_fits_nowhere_is_said_while_others_run() {
         ",
         expect![[r#"
             plan
-              later: Running run=1 p2 a1 s0 f0 c0 of 3 (0 of 1 node: 1 without gpu)
+              later: Running run=1 p2 a1 s0 f0 c0 of 3 (0 of 1 node: 1 without gpu); 1 Unschedulable j-2: 0 of 1 node: 1 without gpu
               waits: 3 tasks have not ended
             Running run=1 p1 a2 s0 f0 c0 of 3
         "#]],

@@ -1,0 +1,119 @@
+//! What the tasks of a run wait for, counted for the job's status.
+
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use api::Timestamp;
+use api::conditions::UNSCHEDULABLE;
+use api::job::{JobStatus, OTHER, RETRYING, WaitingCount, retrying as retrying_words};
+use api::object::Kind as _;
+use api::task::report::shortened;
+use api::task::{PAST_MESSAGE_CHARS_MAX, Task};
+
+use super::{Course, Scene, Waiting};
+
+/// Reasons that a status counts one by one.
+const REASONS_MAX: usize = 5;
+
+/// Of the tasks with one reason: how many there are, the first of them, and when the first one may start.
+#[derive(Default)]
+struct Tally<'a> {
+    count: u32,
+    task: Option<&'a str>,
+    until: Option<Timestamp>,
+}
+
+/// What tasks of the run wait for, the most frequent reasons first. `waiting` is what keeps the plan from
+/// doing more; `status` has the run's counts already. A run that ends or is suspended waits for nothing: its
+/// pending tasks are stopped.
+pub(super) fn counts(
+    scene: &Scene<'_>,
+    status: &JobStatus,
+    waiting: &[Waiting],
+) -> Vec<WaitingCount> {
+    if scene.course != Course::Usual || status.phase.is_final() {
+        return Vec::new();
+    }
+    let mut tallies: BTreeMap<(&str, Cow<'_, str>), Tally<'_>> = BTreeMap::new();
+    for member in scene.cast.members.values().filter(|it| it.is_open() && it.is_pending()) {
+        if let Some((reason, message, until)) = of_task(member.task) {
+            let tally = tallies.entry((reason, message)).or_default();
+            tally.count += 1;
+            tally.task = tally.task.or(Some(member.task.name()));
+            tally.until = [tally.until, until].into_iter().flatten().min();
+        }
+    }
+    for (why, limit) in waiting.iter().filter_map(|why| Some((why, why.limit()?))) {
+        // What runs beyond a limit that was lowered goes on.
+        let unfinished = status.pending.saturating_add(status.active);
+        let count = unfinished.saturating_sub(limit.max(status.active));
+        if count > 0 {
+            let key = (why.reason(), why.to_string().into());
+            tallies.insert(key, Tally { count, ..Tally::default() });
+        }
+    }
+    let counted = |((reason, message), tally): ((&str, Cow<'_, str>), Tally<'_>)| WaitingCount {
+        reason: reason.to_owned(),
+        count: tally.count,
+        message: shortened(&message, PAST_MESSAGE_CHARS_MAX),
+        task: tally.task.map(str::to_owned),
+        until: tally.until,
+    };
+    let mut counts: Vec<WaitingCount> = tallies.into_iter().map(counted).collect();
+    counts.sort_by_key(|waiting| Reverse(waiting.count));
+    let others = counts.split_off(counts.len().min(REASONS_MAX));
+    let others: u32 = others.iter().map(|other| other.count).fold(0, u32::saturating_add);
+    if others > 0 {
+        let reason = OTHER.to_owned();
+        counts.push(WaitingCount {
+            reason,
+            count: others,
+            message: String::new(),
+            task: None,
+            until: None,
+        });
+    }
+    counts
+}
+
+/// Why a pending task has no node, and until when at least. Nothing where it only waits for the
+/// scheduler's next look.
+fn of_task(task: &Task) -> Option<(&'static str, Cow<'_, str>, Option<Timestamp>)> {
+    if let Some(why) = task.unschedulable() {
+        return Some((UNSCHEDULABLE, why.into(), None));
+    }
+    match (task.last_attempt(), task.spec.not_before) {
+        (None, None) => None,
+        (last, until) => Some((RETRYING, last.unwrap_or_default().into(), until)),
+    }
+}
+
+/// Why no node takes what waits: the reason of the first task that has one.
+pub(super) fn unfit<'a>(scene: &Scene<'a>) -> Option<&'a str> {
+    if scene.course != Course::Usual {
+        return None;
+    }
+    let mut pending = scene.cast.members.values().filter(|member| member.is_pending());
+    pending.find_map(|member| member.task.unschedulable())
+}
+
+/// That a name is free in a while, where that holds something up.
+pub(super) fn predecessor(waiting: &[Waiting]) -> Option<String> {
+    let is = |it: &&Waiting| matches!(it, Waiting::Predecessor { .. });
+    waiting.iter().find(is).map(ToString::to_string)
+}
+
+/// What is tried again after a while, where nothing of the job runs meanwhile: its first such task.
+/// Without this a job whose every attempt fails at once looks as if nothing happened.
+pub(super) fn retrying(scene: &Scene<'_>, status: &JobStatus) -> Option<String> {
+    if scene.course != Course::Usual || status.active > 0 {
+        return None;
+    }
+    let mut pending = scene.cast.members.values().filter(|member| member.is_pending());
+    let first = pending.find(|member| {
+        let until = member.task.spec.not_before;
+        until.is_some_and(|at| at > scene.view.now)
+    })?;
+    Some(retrying_words(first.task.name(), &first.task.last_attempt()?))
+}
