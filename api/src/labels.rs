@@ -11,6 +11,9 @@ pub const RUN_NUMBER: &str = "heliox.dev/run-number";
 pub const JOB: &str = "heliox.dev/job";
 /// Label: the revision of the object that made this one.
 pub const REVISION: &str = "heliox.dev/revision";
+/// Annotation of a workflow run that its workflow started by itself: the `metadata.generation` of
+/// the workflow that the run was started for.
+pub const GENERATION: &str = "heliox.dev/workflow-generation";
 /// Annotation: the fields that `hctl apply` applied last, as JSON. Earlier versions stored their
 /// values as well.
 pub const LAST_APPLIED: &str = "heliox.dev/last-applied-configuration";

@@ -1,7 +1,7 @@
 //! What controllers do, as types, and the one place that turns it into operations of a batch.
 //!
-//! A plan says what is to be done in these words alone: none builds a document. So a plan cannot write
-//! more of an object than it names, and what it writes can be compared and shown.
+//! A plan says what is to be done in these words alone: none builds a document. So a plan cannot
+//! write more of an object than it names, and what it writes can be compared and shown.
 
 use api::batch::{self, Op, Propagation};
 use api::completion::End;
@@ -115,8 +115,8 @@ some_kinds! {
 }
 
 some_kinds! {
-    /// An object whose status takes the place of the stored one. All else of it is not written: the rest
-    /// says which object is meant, and the version of it that was read.
+    /// An object whose status takes the place of the stored one. All else of it is not written: the
+    /// rest says which object is meant, and the version of it that was read.
     Status: Job, WorkflowRun, Workflow, PartitionSet, Node
 }
 
@@ -154,8 +154,8 @@ impl NewTasks {
         task
     }
 
-    /// Adds the operations that make them: one for all those of which nothing is their own but the index
-    /// and the name that follows from it.
+    /// Adds the operations that make them: one for all those of which nothing is their own but the
+    /// index and the name that follows from it.
     fn write(&self, ops: &mut Vec<Op>) {
         let owner = self.alike.controller().map(|owner| owner.name.as_str());
         let is_plain = |task: &NewTask| {
@@ -487,8 +487,8 @@ mod tests {
         ops.iter().map(|op| serde_json::to_string(op).unwrap() + "\n").collect()
     }
 
-    /// Field ownership will go by what a write names: cancelling or suspending a job must not name the
-    /// rest of its spec, nor a status the spec.
+    /// Field ownership will go by what a write names: cancelling or suspending a job must not name
+    /// the rest of its spec, nor a status the spec.
     #[test]
     fn a_patch_names_the_fields_that_it_sets_and_a_status_no_spec() {
         let job = job();

@@ -85,8 +85,8 @@ impl Tools {
         }
     }
 
-    /// When to reconcile again what wants it at a time of the wall clock, if at any, and is at rest or
-    /// not. A time that has come already means at once.
+    /// When to reconcile again what wants it at a time of the wall clock, if at any, and is at rest
+    /// or not. A time that has come already means at once.
     pub(crate) fn until(&self, at: Option<Timestamp>, is_at_rest: bool) -> Requeue {
         match at {
             Some(at) if at <= self.clock.now() => Requeue::After(Duration::ZERO),
@@ -158,7 +158,8 @@ mod tests {
         assert!(matches!(both, Err(ReconcileError::Again(_))), "one of two is too large: {both:?}");
     }
 
-    /// While hosts are upgraded one after the other, an apiserver may know fewer operations than this.
+    /// While hosts are upgraded one after the other, an apiserver may know fewer operations than
+    /// this.
     #[tokio::test]
     async fn an_apiserver_of_an_earlier_version_is_asked_for_each_task_by_itself() {
         let asked: Arc<Mutex<Vec<Value>>> = Arc::default();

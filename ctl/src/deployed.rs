@@ -8,10 +8,10 @@
 //! * A deployment that applies the same again reports the run that the first one started.
 //! * What somebody else applies meanwhile does not count: its runs are not those of this
 //!   deployment.
-//! * Whether a run was started is decided by what the server says. A server of another version may
-//!   compute another hash for the same workflow.
+//! * Which run was started for what is decided by what the server says. No hash is computed here: a
+//!   server of another version may compute another one for the same workflow.
 
-use api::workflow::{revision, written_revision};
+use api::workflow::WorkflowStatus;
 use api::{Kind as _, Workflow, WorkflowRun, labels};
 use serde_json::Value;
 
@@ -60,36 +60,20 @@ pub fn deployed<'a>(
     if !applied.spec.run_on_apply.unwrap_or(true) {
         return Deployed::Nothing("starts no run by itself");
     }
+    let was_handled = applied.status.observed_generation >= applied.generation();
     // The revision that was applied, not a later one.
     let known = if is_replaced { applied } else { now };
-    let was_handled = applied.status.observed_generation >= applied.generation();
     let is_handled = was_handled || !is_replaced;
     let is_held = known.spec.suspend.unwrap_or(false);
     let is_new = if is_replaced { !was_handled } else { has_started(applied, now) };
-    // In an upgraded cluster, a run may have the hash that earlier versions computed for the same
-    // spec.
-    let mut of_this = vec![revision(&known.spec), written_revision(&known.spec)];
-    let stood = &known.status.revision;
-    if is_held && is_handled && !stood.is_empty() && !of_this.contains(stood) {
-        // It may have run before another revision came, which is not a run of this change.
-        return Deployed::Nothing(HELD);
-    }
-    if is_handled && !is_held {
-        of_this.push(stood.clone());
-    }
-    let is_of_this = |of: &str| !of.is_empty() && of_this.iter().any(|this| this == of);
     let is_own = |run: &&WorkflowRun| {
-        let owner = run.controller();
         let number = || run.label(labels::RUN_NUMBER)?.parse::<u32>().ok();
         run.label(labels::REVISION).is_some()
-            && owner.is_some_and(|owner| owner.uid == applied.uid())
+            && run.controller().is_some_and(|owner| owner.uid == applied.uid())
             && (!is_new || number() > Some(applied.status.last_run_number))
     };
-    let counts = |run: &&WorkflowRun| match run.status.revision.as_str() {
-        // It copies the workflow when it begins.
-        "" if !run.status.phase.is_final() && !is_replaced => true,
-        "" => run.label(labels::REVISION).is_some_and(is_of_this),
-        of => is_of_this(of),
+    let counts = |run: &&WorkflowRun| {
+        if is_handled { is_deployed(run, known) } else { is_started_for(run, applied.generation()) }
     };
     match runs.iter().filter(is_own).filter(counts).max_by_key(|run| run.place()) {
         Some(run) => Deployed::Run(run),
@@ -100,26 +84,55 @@ pub fn deployed<'a>(
     }
 }
 
+/// Whether a run is the one that the workflow, as it was handled, says that it started by itself.
+fn is_deployed(run: &WorkflowRun, workflow: &Workflow) -> bool {
+    let WorkflowStatus { deployed_run, revision, .. } = &workflow.status;
+    match deployed_run {
+        Some(name) => run.name() == name,
+        // A version before does not say it, and its runs bear the revision that they were made for.
+        // Of one that it holds back it says nothing either.
+        None => {
+            workflow.spec.suspend != Some(true) && run.label(labels::REVISION) == Some(revision)
+        }
+    }
+}
+
+/// Whether a run was started for this generation of its workflow, of which the status speaks no
+/// more, and has not taken over another one before it began.
+fn is_started_for(run: &WorkflowRun, generation: i64) -> bool {
+    let annotations = run.metadata.annotations.as_ref();
+    let of = annotations.and_then(|all| all.get(labels::GENERATION));
+    let runs = run.status.revision.as_str();
+    of.is_some_and(|of| *of == generation.to_string())
+        && (runs.is_empty() || run.label(labels::REVISION) == Some(runs))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
     use super::*;
 
-    /// As the server answers when nothing has changed; tests change generation and status.
-    fn workflow(spec: &Value) -> Workflow {
+    /// As an apply of what has been applied before is answered, by a controller that says which run
+    /// it has started for it.
+    fn workflow(spec: &Value, deployed: Option<&str>) -> Workflow {
         let mut whole = json!({ "jobs": [{ "name": "a" }] });
         json_patch::merge(&mut whole, spec);
         let object = json!({
             "metadata": { "name": "w", "uid": "w-uid", "generation": 1 }, "spec": whole,
-            "status": { "observedGeneration": 1 },
+            "status": { "observedGeneration": 1, "revision": "now", "deployedRun": deployed },
         });
         serde_json::from_value(object).unwrap()
     }
 
-    /// The state after the controller has handled a change.
-    fn stands(spec: &Value, generation: i64, (revision, number): (&str, u32)) -> Workflow {
-        let mut workflow = workflow(spec);
+    /// How a workflow stands after its controller has handled a change.
+    fn stands(
+        spec: &Value,
+        generation: i64,
+        (revision, number): (&str, u32),
+        deployed: Option<&str>,
+    ) -> Workflow {
+        let mut workflow = workflow(spec, deployed);
         workflow.metadata.generation = Some(generation);
         workflow.status.observed_generation = generation;
         workflow.status.revision = revision.to_owned();
@@ -129,20 +142,16 @@ mod tests {
 
     /// The state in the answer to an apply: with the status from before.
     fn applied(spec: &Value, generation: i64, before: (&str, u32)) -> Workflow {
-        let mut workflow = stands(spec, generation, before);
+        let mut workflow = stands(spec, generation, before, None);
         workflow.status.observed_generation = generation - 1;
         workflow
     }
 
-    /// `NAME-NUMBER [by-hand] [of-before] [of=REVISION] [begins] [ended] [other]`.
+    /// `NAME-NUMBER [by-hand] [of=REVISION] [runs=REVISION] [for=GENERATION] [begins] [other]`.
     fn run(text: &str) -> WorkflowRun {
-        let (now, before) = (
-            revision(&workflow(&json!({})).spec),
-            revision(&workflow(&json!({ "timeout": "1h" })).spec),
-        );
         let has = |word: &str| text.split(' ').any(|it| it == word);
-        let said = text.split(' ').find_map(|word| word.strip_prefix("of="));
-        let of = said.unwrap_or(if has("of-before") { &before } else { &now });
+        let said = |word: &str| text.split(' ').find_map(|it| it.strip_prefix(word));
+        let of = said("of=").unwrap_or("now");
         let uid = if has("other") { "other" } else { "w-uid" };
         let name = text.split(' ').next().unwrap();
         let owner = json!({
@@ -152,9 +161,10 @@ mod tests {
             "metadata": {
                 "name": name, "ownerReferences": [owner],
                 "labels": { labels::REVISION: of, labels::RUN_NUMBER: name.rsplit('-').next() },
+                "annotations": { labels::GENERATION: said("for=").unwrap_or_default() },
             },
             "spec": { "workflow": "w" },
-            "status": { "revision": of, "phase": if has("ended") { "Failed" } else { "Running" } },
+            "status": { "revision": said("runs=").unwrap_or(of), "phase": "Running" },
         });
         if has("by-hand") {
             run["metadata"]["labels"] = json!({});
@@ -175,72 +185,67 @@ mod tests {
         }
     }
 
-    fn counts(spec: &Value, runs: &[&str]) -> String {
-        let workflow = workflow(spec);
+    fn counts(spec: &Value, deployed: Option<&str>, runs: &[&str]) -> String {
+        let workflow = workflow(spec, deployed);
         told((&workflow, &workflow), false, runs)
     }
 
+    const NONE: &str = "has no run that it started for this revision";
+
     #[test]
     fn the_run_that_was_started_for_what_is_applied_counts() {
-        let runs = ["w-1 of-before ended", "w-2 ended", "w-3 by-hand ended", "w-4 by-hand"];
-        assert_eq!(counts(&json!({}), &runs), "w-2", "not what a person ran after it");
-        assert_eq!(counts(&json!({ "suspend": true }), &runs), "w-2", "it is deployed");
-        assert_eq!(counts(&json!({}), &["w-9", "w-10"]), "w-10");
-        assert_eq!(counts(&json!({}), &["w-1 of-before", "w-2 begins"]), "w-2");
-        assert_eq!(counts(&json!({}), &["w-2 begins ended"]), "w-2", "it ended before it began");
+        let runs = ["w-1 of=before", "w-2", "w-3 by-hand", "w-4 by-hand"];
+        let w2 = Some("w-2");
+        assert_eq!(counts(&json!({}), w2, &runs), "w-2", "not what a person ran after it");
+        assert_eq!(counts(&json!({ "suspend": true }), w2, &runs), "w-2", "it is deployed");
+        // Its revision is told in other words by now.
+        assert_eq!(counts(&json!({}), Some("w-1"), &runs), "w-1");
     }
 
     #[test]
     fn what_starts_nothing_is_not_waited_for() {
         let by_hand = json!({ "runOnApply": false });
-        let runs = ["w-1", "w-2 by-hand"];
-        assert_eq!(counts(&by_hand, &runs), "starts no run by itself");
-        let none = "has no run that it started for this revision";
-        assert_eq!(counts(&json!({}), &["w-1 of-before ended", "w-2 by-hand"]), none);
-        assert_eq!(counts(&json!({}), &["w-1 other"]), none, "of one that was deleted");
-        let held = "is suspended, and starts no run until it is resumed";
-        assert_eq!(counts(&json!({ "suspend": true }), &["w-1 of-before"]), held);
+        assert_eq!(counts(&by_hand, None, &["w-1", "w-2 by-hand"]), "starts no run by itself");
+        assert_eq!(counts(&json!({}), None, &["w-1 of=before", "w-2 by-hand"]), NONE);
+        assert_eq!(counts(&json!({}), None, &["w-1 other"]), NONE, "of one that was deleted");
+        assert_eq!(counts(&json!({}), Some("w-1"), &["w-1 other"]), NONE);
+        assert_eq!(counts(&json!({ "suspend": true }), None, &["w-1"]), HELD, "w-1 is of before");
     }
 
+    /// It does not say which run it started.
     #[test]
-    fn a_run_of_a_revision_that_hctl_computes_otherwise_counts() {
-        let (applied, now) =
-            (applied(&json!({}), 2, ("newer-1", 1)), stands(&json!({}), 2, ("newer-2", 2)));
-        let runs = ["w-1 of=newer-1 ended", "w-2 of=newer-2"];
-        assert_eq!(told((&applied, &now), false, &runs), "w-2");
-        assert_eq!(told((&now, &now), false, &runs), "w-2", "applied once more");
-        let held = stands(&json!({ "suspend": true }), 2, ("newer-1", 1));
-        let why = "is suspended, and starts no run until it is resumed";
-        assert_eq!(told((&held, &held), false, &runs[..1]), why, "the status is of before");
-        let back = stands(&json!({ "suspend": true }), 3, ("other", 2));
-        assert_eq!(told((&back, &back), false, &["w-1 ended", "w-2 of=other ended"]), why);
+    fn of_a_controller_of_an_earlier_version_the_newest_run_of_the_revision_counts() {
+        assert_eq!(counts(&json!({}), None, &["w-9", "w-10", "w-11 of=before"]), "w-10");
+        assert_eq!(counts(&json!({}), None, &["w-1 of=before", "w-2 begins"]), "w-2");
     }
 
     #[test]
     fn a_run_that_is_gone_is_told_from_one_that_was_never_started() {
         let before = applied(&json!({}), 2, ("before", 1));
-        let started = stands(&json!({}), 2, ("now", 2));
-        assert_eq!(told((&before, &started), false, &["w-1 of=before ended"]), "gone");
-        // The same spec was run earlier, which is not the run of this change.
-        assert_eq!(told((&before, &started), false, &["w-1 ended"]), "gone");
-        assert_eq!(told((&before, &started), false, &["w-1 ended", "w-2 begins"]), "w-2");
-        let none = "has no run that it started for this revision";
-        let same = stands(&json!({}), 2, ("before", 2));
-        assert_eq!(told((&before, &same), false, &["w-2 by-hand"]), none, "a person's number");
+        let started = stands(&json!({}), 2, ("now", 2), None);
+        assert_eq!(told((&before, &started), false, &["w-1 of=before"]), "gone");
+        // The same was run earlier: that is not the run of this change.
+        assert_eq!(told((&before, &started), false, &["w-1"]), "gone");
+        let started = stands(&json!({}), 2, ("now", 2), Some("w-2"));
+        assert_eq!(told((&before, &started), false, &["w-1", "w-2 begins"]), "w-2");
+        let same = stands(&json!({}), 2, ("before", 2), None);
+        assert_eq!(told((&before, &same), false, &["w-2 by-hand"]), NONE, "a person's number");
     }
 
     #[test]
     fn what_another_change_started_does_not_count() {
         let ours = applied(&json!({}), 2, ("before", 1));
-        let theirs = stands(&json!({ "timeout": "1h" }), 3, ("theirs", 3));
-        let of_theirs = "w-3 of-before";
-        assert_eq!(told((&ours, &theirs), true, &["w-2 ended", of_theirs]), "w-2");
-        assert_eq!(told((&ours, &theirs), true, &["w-1 ended", of_theirs]), "replaced");
-        assert_eq!(told((&ours, &theirs), true, &["w-3 of-before begins"]), "replaced");
-        let again = stands(&json!({}), 2, ("before", 1));
-        assert_eq!(told((&again, &theirs), true, &["w-1 ended", of_theirs]), "w-1");
-        let none = "has no run that it started for this revision";
-        assert_eq!(told((&again, &theirs), true, &[of_theirs]), none);
+        let theirs = stands(&json!({ "timeout": "1h" }), 3, ("theirs", 3), Some("w-3"));
+        let of_theirs = "w-3 of=theirs for=3";
+        assert_eq!(told((&ours, &theirs), true, &["w-2 for=2", of_theirs]), "w-2");
+        assert_eq!(told((&ours, &theirs), true, &["w-2 for=2 begins", of_theirs]), "w-2");
+        // It took over the other change before it began.
+        assert_eq!(told((&ours, &theirs), true, &["w-2 for=2 runs=theirs"]), "replaced");
+        assert_eq!(told((&ours, &theirs), true, &["w-1 for=1", of_theirs]), "replaced");
+        assert_eq!(told((&ours, &theirs), true, &["w-3 of=theirs for=3 begins"]), "replaced");
+        let again = stands(&json!({}), 2, ("before", 1), Some("w-1"));
+        assert_eq!(told((&again, &theirs), true, &["w-1 of=before", of_theirs]), "w-1");
+        assert_eq!(told((&again, &theirs), true, &[of_theirs]), NONE);
     }
 
     #[test]

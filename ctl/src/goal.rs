@@ -17,7 +17,8 @@ pub enum Goal {
     Failed,
     /// It has finished: succeeded, failed, timed out or cancelled.
     Done,
-    /// It is ready: a node that accepts tasks, a task that runs, any other object that is as specified.
+    /// It is ready: a node that accepts tasks, a task that runs, any other object that is as
+    /// specified.
     #[value(aliases = ["condition=ready", "condition=Ready"])]
     Ready,
     /// It no longer exists.

@@ -136,7 +136,8 @@ with_job_fields! {
         /// out of manifests.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pub cancel: bool,
-        /// Why the job was cancelled. Shown wherever the job's end is shown. At most 256 characters.
+        /// Why the job was cancelled. Shown wherever the job's end is shown. At most 256
+        /// characters.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         pub cancel_reason: Option<String>,
         /// How many times the job was asked to run again unchanged. Set by `hctl rerun`; leave it
@@ -460,9 +461,9 @@ pub struct JobStatus {
     /// Most frequent reasons why tasks failed, with their counts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failures: Vec<FailureCount>,
-    /// Most frequent reasons why tasks of the run do not run yet, with their counts. Tasks that only
-    /// wait for the scheduler's next look have none. Of a job that is suspended or has ended, nothing
-    /// waits.
+    /// Most frequent reasons why tasks of the run do not run yet, with their counts. Tasks that
+    /// only wait for the scheduler's next look have none. Of a job that is suspended or has ended,
+    /// nothing waits.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<WaitingCount>,
     /// What each task index stands for: the name of a listed task, the name of a partition, or the

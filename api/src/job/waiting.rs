@@ -19,10 +19,10 @@ pub const OTHER: &str = "Other";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingCount {
-    /// Reason in one word: `Unschedulable` (no node takes these tasks), `Retrying` (their last attempt
-    /// ended; they are tried again), `Parallelism` (as many tasks as `parallelism` allows have not
-    /// ended), `Window` (as many tasks exist as Heliox keeps of a large job), or `Other` (for the
-    /// tasks with less frequent reasons).
+    /// Reason in one word: `Unschedulable` (no node takes these tasks), `Retrying` (their last
+    /// attempt ended; they are tried again), `Parallelism` (as many tasks as `parallelism` allows
+    /// have not ended), `Window` (as many tasks exist as Heliox keeps of a large job), or `Other`
+    /// (for the tasks with less frequent reasons).
     pub reason: String,
     /// Number of tasks that wait for this reason.
     pub count: u32,
@@ -38,8 +38,8 @@ pub struct WaitingCount {
 }
 
 impl WaitingCount {
-    /// Why these tasks wait: `0 of 3 nodes: 3 full`, `retries in 8s: attempt 1 on node-1: exit 3`. Empty
-    /// where they waited for a time that has come.
+    /// Why these tasks wait: `0 of 3 nodes: 3 full`, `retries in 8s: attempt 1 on node-1: exit 3`.
+    /// Empty where they waited for a time that has come.
     pub fn words(&self, now: Timestamp) -> String {
         match (self.until.filter(|until| *until > now), self.message.as_str()) {
             (Some(until), "") => format!("retries in {}", span(now, until)),
@@ -56,14 +56,15 @@ impl WaitingCount {
     }
 }
 
-/// What a job says of a task that is tried again after a while: `retrying task a-0: attempt 1: exit 3`.
+/// What a job says of a task that is tried again after a while: `retrying task a-0: attempt 1: exit
+/// 3`.
 pub fn retrying(task: &str, last_attempt: &str) -> String {
     format!("retrying task {task}: {last_attempt}")
 }
 
 impl Job {
-    /// Why the job is as it is, a line for each reason: what it says itself, then what its tasks wait for,
-    /// with how many they are.
+    /// Why the job is as it is, a line for each reason: what it says itself, then what its tasks
+    /// wait for, with how many they are.
     pub fn whys(&self, now: Timestamp) -> Vec<String> {
         let waiting = &self.status.waiting;
         let is_said = |message: &&String| waiting.iter().any(|it| it.is_said(message));

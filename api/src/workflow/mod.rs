@@ -173,8 +173,8 @@ impl Dependency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct History {
-    /// Number of succeeded runs to keep. Default 10. The newest run, and the newest one that was started
-    /// by itself for the current revision, are always kept.
+    /// Number of succeeded runs to keep. Default 10. The newest run, and the newest one that was
+    /// started by itself for the current revision, are always kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub succeeded: Option<u32>,
     /// Number of runs to keep that ended in any other way. Default 10.
@@ -185,9 +185,11 @@ pub struct History {
 /// How many finished runs are kept if the workflow does not say.
 pub const HISTORY: u32 = 10;
 
-/// The reason of the conditions of a workflow of whose revision there is no run, and none starts by itself.
+/// The reason of the conditions of a workflow of whose revision there is no run, and none starts by
+/// itself.
 pub const NO_RUN: &str = "NoRun";
-/// The reason of the conditions of a workflow that starts no run of its revision since it is suspended.
+/// The reason of the conditions of a workflow that starts no run of its revision since it is
+/// suspended.
 pub const SUSPENDED: &str = "Suspended";
 
 /// The observed state of a workflow.
@@ -210,6 +212,10 @@ pub struct WorkflowStatus {
     /// Name of the newest run of the current revision, whoever started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<String>,
+    /// Name of the newest run that the workflow started by itself for its revision. Absent if there
+    /// is none, for example since a suspended workflow holds the revision back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deployed_run: Option<String>,
     /// Number of runs that have not ended.
     #[serde(default)]
     pub active: u32,

@@ -94,11 +94,11 @@ pub fn plan(view: &View<'_>) -> Plan {
     // Whoever may make a run may write any number; none that has no room for others counts.
     let numbers = numbers.filter(|number| *number < NUMBER_MAX);
     status.last_run_number = numbers.fold(status.last_run_number, u32::max);
-    let (mut made, mut is_held_back) = (None, false);
+    let (mut made, mut is_held_back, mut has_changed) = (None, false, false);
     let (held, known) = (workflow.spec.suspend.unwrap_or(false), &workflow.status);
-    // Each change of a run comes by here, and a hash of all jobs is dear. While a run goes on and the
-    // generation stands still, the revision can only be said in other words: that can wait. Not while
-    // the workflow is suspended, when it may have a revision that no run is of.
+    // Each change of a run comes by here, and a hash of all jobs is dear. While a run goes on and
+    // the generation stands still, the revision can only be said in other words: that can wait. Not
+    // while the workflow is suspended, when it may have a revision that no run is of.
     let moved = known.observed_generation < workflow.generation();
     let goes_on = view.runs.iter().any(|run| !run.status.phase.is_final());
     if moved || !goes_on || held {
@@ -117,6 +117,7 @@ pub fn plan(view: &View<'_>) -> Plan {
         } else if !workflow.spec.run_on_apply.unwrap_or(true) {
             status.revision = now;
             status.last_run = None;
+            has_changed = true;
         } else if held {
             is_held_back = true;
         } else {
@@ -127,6 +128,10 @@ pub fn plan(view: &View<'_>) -> Plan {
         }
     }
     let latest = made.as_ref().or_else(|| newest(view, &status, is_held_back));
+    let deployed = made.as_ref().or_else(|| deployed(view, &status, has_changed));
+    let deployed = deployed.map(|run| run.name().to_owned());
+    // What is held back has no run: those that are there are of the revision before.
+    status.deployed_run = deployed.clone().filter(|_| !is_held_back);
     let waiting = latest.is_none().then(|| waiting(workflow, is_held_back));
     summarize(view, (latest, made.is_some(), waiting), &mut status);
     let mut groups = Vec::new();
@@ -137,7 +142,9 @@ pub fn plan(view: &View<'_>) -> Plan {
         group.actions.extend(made.map(Action::create));
         groups.push(group);
     }
-    groups.extend(past(view, &status).into_iter().map(|run| Action::delete(run).into()));
+    groups.extend(
+        past(view, &status, deployed.as_deref()).into_iter().map(|run| Action::delete(run).into()),
+    );
     Plan { groups, waiting }
 }
 
@@ -152,15 +159,15 @@ fn waiting(workflow: &Workflow, is_held_back: bool) -> Waiting {
     }
 }
 
-/// Whether only a change of the workflow or of its runs can give it anything to do: none of its runs
-/// goes on, or it is being deleted.
+/// Whether only a change of the workflow or of its runs can give it anything to do: none of its
+/// runs goes on, or it is being deleted.
 pub fn is_at_rest(view: &View<'_>, plan: &Plan) -> bool {
     let goes_on = view.runs.iter().any(|run| !run.status.phase.is_final());
     plan.groups.is_empty() && (view.workflow.is_deleting() || !goes_on)
 }
 
-/// Whether what the workflow means `now` is the revision that it had at the last look. That may be a
-/// hash of words that are gone, by a version before: a run that is of it has them still.
+/// Whether what the workflow means `now` is the revision that it had at the last look. That may be
+/// a hash of words that are gone, by a version before: a run that is of it has them still.
 fn is_same(view: &View<'_>, now: &str) -> bool {
     let (spec, known) = (&view.workflow.spec, view.workflow.status.revision.as_str());
     let mut copies = view.runs.iter().filter_map(|run| run.status.workflow.as_deref());
@@ -183,19 +190,49 @@ fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> Wor
     };
     let spec =
         WorkflowRunSpec { workflow: workflow.name().to_owned(), ..WorkflowRunSpec::default() };
-    WorkflowRun::new(workflow.namespace(), &name, spec)
+    let mut run = WorkflowRun::new(workflow.namespace(), &name, spec)
         .with_labels([
             (labels::WORKFLOW, workflow.name()),
             (labels::REVISION, revision),
             (labels::RUN_NUMBER, &status.last_run_number.to_string()),
         ])
-        .with_controller(workflow.as_controller())
+        .with_controller(workflow.as_controller());
+    // Whoever applied a change finds its run by this, although another change follows at once.
+    let generation = (labels::GENERATION.to_owned(), workflow.generation().to_string());
+    run.metadata.annotations = Some([generation].into());
+    run
 }
 
-/// The newest run of the newest revision, whoever started it. One that has not taken over the workflow
-/// yet takes it as it is now. A revision that is held back is not the one that the status speaks of: of
-/// it there is a run only if somebody started one since. It may have runs from before another revision
-/// came; they tell nothing of what is to run now.
+/// The newest run that the workflow started by itself for its revision. Where that has not changed
+/// but is told in other words than before, such as by another version, its run bears the words of
+/// before.
+fn deployed<'a>(
+    view: &View<'a>,
+    status: &WorkflowStatus,
+    has_changed: bool,
+) -> Option<&'a WorkflowRun> {
+    let known = &view.workflow.status;
+    let is_its = |run: &&WorkflowRun| {
+        let of = run.label(labels::REVISION);
+        let is_of_before = || {
+            of == Some(known.revision.as_str()) || known.deployed_run.as_deref() == Some(run.name())
+        };
+        of == Some(status.revision.as_str()) || !has_changed && is_of_before()
+    };
+    own_runs(view).filter(is_its).max_by_key(|run| run.place())
+}
+
+/// The runs that belong to the workflow.
+fn own_runs<'a>(view: &View<'a>) -> impl Iterator<Item = &'a WorkflowRun> {
+    let uid = view.workflow.uid();
+    let is_own = move |run: &&WorkflowRun| run.controller().is_some_and(|owner| owner.uid == uid);
+    view.runs.iter().copied().filter(is_own)
+}
+
+/// The newest run of the newest revision, whoever started it. One that has not taken over the
+/// workflow yet takes it as it is now. A revision that is held back is not the one that the status
+/// speaks of: of it there is a run only if somebody started one since. It may have runs from before
+/// another revision came; they tell nothing of what is to run now.
 fn newest<'a>(
     view: &View<'a>,
     status: &WorkflowStatus,
@@ -268,27 +305,24 @@ pub(crate) fn unwritable(workflow: &Workflow, why: &str, now: Timestamp) -> Opti
     (next.status != workflow.status).then_some(next)
 }
 
-/// Finished runs beyond those kept, the oldest first. Two stay whatever their number: the one that the
-/// workflow's phase is of, and the one that it started by itself for its revision, by which the next apply
-/// of the same is judged.
-fn past<'a>(view: &View<'a>, status: &WorkflowStatus) -> Vec<&'a WorkflowRun> {
+/// Finished runs beyond those kept, the oldest first. Two stay whatever their number: the one that
+/// the workflow's phase is of, and the one that it started by itself for its revision, by which the
+/// next apply of the same is judged.
+fn past<'a>(
+    view: &View<'a>,
+    status: &WorkflowStatus,
+    deployed: Option<&str>,
+) -> Vec<&'a WorkflowRun> {
     let history = view.workflow.spec.history.unwrap_or_default();
-    let is_own =
-        |run: &WorkflowRun| run.controller().is_some_and(|owner| owner.uid == view.workflow.uid());
-    let is_by_itself =
-        |run: &&&WorkflowRun| run.label(labels::REVISION) == Some(status.revision.as_str());
-    let own = view.runs.iter().filter(|run| is_own(run));
-    let deployed = own.clone().filter(is_by_itself).max_by_key(|run| run.place());
-    let deployed = deployed.map(|run| run.name());
     let stays =
         |run: &WorkflowRun| [status.last_run.as_deref(), deployed].contains(&Some(run.name()));
     let mut past = Vec::new();
     for (succeeded, keep) in [(true, history.succeeded), (false, history.failed)] {
-        let of_this = |run: &&&'a WorkflowRun| {
+        let of_this = |run: &&'a WorkflowRun| {
             let phase = run.status.phase;
             phase.is_final() && !run.is_deleting() && (phase == RunPhase::Succeeded) == succeeded
         };
-        let mut runs: Vec<&WorkflowRun> = own.clone().filter(of_this).copied().collect();
+        let mut runs: Vec<&WorkflowRun> = own_runs(view).filter(of_this).collect();
         runs.sort_by_key(|run| (run.status.finished_at, run.created(), run.name()));
         let keep = usize::try_from(keep.unwrap_or(HISTORY)).unwrap_or(usize::MAX);
         runs.truncate(runs.len().saturating_sub(keep));

@@ -10,7 +10,9 @@ use std::collections::BTreeSet;
 use api::conditions::{Standing, conditions};
 use api::object::Kind as _;
 use api::resource::Resource as _;
-use api::workflow::{History, WorkflowJob, WorkflowSpec, WorkflowTemplate, revision};
+use api::workflow::{
+    History, WorkflowJob, WorkflowSpec, WorkflowTemplate, revision, written_revision,
+};
 use api::workflow_run::{RunPhase, WorkflowRunSpec, WorkflowRunStatus};
 use api::{Time, Timestamp, Workflow, WorkflowRun, labels};
 use serde_json::json;
@@ -164,6 +166,54 @@ fn a_revision_that_is_held_back_does_not_stand_as_it_ended_once() {
     assert_eq!(workflow.status.last_run.as_deref(), Some("by-hand"));
     edit(&mut workflow, |spec| spec.suspend = None);
     assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-3"]);
+}
+
+/// What `apply --wait` waits for: the server's word, whatever anybody runs meanwhile.
+#[test]
+fn a_workflow_says_which_run_it_started_for_its_revision() {
+    let (mut workflow, mut runs) = (workflow(), Vec::new());
+    let deployed = |workflow: &Workflow| workflow.status.deployed_run.clone().unwrap_or_default();
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(deployed(&workflow), "w-1");
+    let generation =
+        |run: &WorkflowRun| run.metadata.annotations.clone().unwrap()[labels::GENERATION].clone();
+    assert_eq!(generation(&runs[0]), "1");
+    end(&mut runs[0], &workflow, 1000);
+    let spec = WorkflowRunSpec { workflow: "w".to_owned(), ..WorkflowRunSpec::default() };
+    runs.push(WorkflowRun::new("default", "by-hand", spec));
+    end(&mut runs[1], &workflow, 2000);
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(
+        (deployed(&workflow), workflow.status.last_run.as_deref()),
+        ("w-1".to_owned(), Some("by-hand"))
+    );
+    // A version before made the same revision of other words, and said nothing.
+    let now = workflow.status.revision.clone();
+    workflow.status.revision = written_revision(&workflow.spec);
+    workflow.status.deployed_run = None;
+    runs[0] = runs[0].clone().with_labels([(labels::REVISION, &*workflow.status.revision)]);
+    for _ in 0..2 {
+        settle(&mut workflow, &mut runs, &[]);
+        assert_eq!((deployed(&workflow), &workflow.status.revision), ("w-1".to_owned(), &now));
+    }
+    edit(&mut workflow, |spec| {
+        spec.timeout = Some("1h".parse().unwrap());
+        spec.suspend = Some(true);
+    });
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(deployed(&workflow), "", "the revision is held back");
+    edit(&mut workflow, |spec| spec.suspend = None);
+    assert_eq!(settle(&mut workflow, &mut runs, &[]), ["create w-2"]);
+    assert_eq!((deployed(&workflow), generation(&runs[2])), ("w-2".to_owned(), "3".to_owned()));
+    runs.truncate(2);
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(deployed(&workflow), "", "it is gone");
+    edit(&mut workflow, |spec| {
+        spec.timeout = Some("2h".parse().unwrap());
+        spec.run_on_apply = Some(false);
+    });
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(deployed(&workflow), "", "w-1 is of another revision");
 }
 
 /// The run succeeds, as one of the revision that the workflow has now.

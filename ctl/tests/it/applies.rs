@@ -25,14 +25,20 @@ fn run(name: &str, workflow: &Value, is_own: bool, phase: &str) -> Value {
         "uid": workflow["metadata"]["uid"], "controller": true,
     });
     json!({
-        "metadata": { "name": name, "generation": 1, "labels": labels, "ownerReferences": [owner] },
+        "metadata": {
+            "name": name, "generation": 1, "labels": labels, "ownerReferences": [owner],
+            "annotations": {
+                "heliox.dev/workflow-generation": workflow["metadata"]["generation"].to_string(),
+            },
+        },
         "spec": { "workflow": "w" },
         "status": { "phase": phase, "observedGeneration": 1, "revision": revision },
     })
 }
 
-/// The controllers as far as these tests need them: a workflow starts a run by itself for each revision,
-/// which fails where the workflow's timeout is 3h, and runs for ever where it is 5h or 6h.
+/// The controllers as far as these tests need them: a workflow starts a run by itself for each
+/// revision, which fails where the workflow's timeout is 3h, and runs for ever where it is 5h or
+/// 6h.
 fn controllers(object: &mut Value) -> Vec<(String, Value)> {
     let generation = object["metadata"]["generation"].clone();
     if object["kind"] == "WorkflowRun" {
@@ -58,7 +64,9 @@ fn controllers(object: &mut Value) -> Vec<(String, Value)> {
         Some("5h" | "6h") => "Running",
         _ => "Succeeded",
     };
-    let status = json!({ "lastRun": name, "lastRunNumber": generation, "phase": phase });
+    let status = json!({
+        "lastRun": name, "deployedRun": name, "lastRunNumber": generation, "phase": phase,
+    });
     json_patch::merge(&mut object["status"], &status);
     vec![(format!("{RUNS}/{name}"), run(&name, object, true, phase))]
 }
@@ -333,8 +341,8 @@ async fn a_wait_prints_the_document_of_what_failed() {
     assert_eq!(printed, (3, Some("Job"), Some("Failed")), "{said:?}");
 }
 
-/// The document is the workflow's, whose controller says a moment later how its run ended. The exit code is
-/// the run's also where that moment is not there.
+/// The document is the workflow's, whose controller says a moment later how its run ended. The exit
+/// code is the run's also where that moment is not there.
 #[tokio::test]
 async fn a_run_that_ended_in_time_decides_though_its_workflow_does_not_say_so_yet() {
     let dir = tempfile::tempdir().unwrap();

@@ -233,6 +233,7 @@ const WORKFLOW: Page = Page {
                 "revision",
                 "lastRunNumber",
                 "lastRun",
+                "deployedRun",
                 "active",
                 "conditions",
             ],

@@ -75,9 +75,9 @@ pub struct Plan {
     pub groups: Vec<Group>,
     /// A status that differs in its counts only: news for people, which may wait a little.
     pub status: Option<Box<Job>>,
-    /// Why nothing more is done now. The status says it: what a person has to do something about, and a
-    /// name that will be free, in its message and conditions; limits in what its tasks wait for; a
-    /// suspension in its phase, and tasks that have not ended in its counts.
+    /// Why nothing more is done now. The status says it: what a person has to do something about,
+    /// and a name that will be free, in its message and conditions; limits in what its tasks wait
+    /// for; a suspension in its phase, and tasks that have not ended in its counts.
     pub waiting: Vec<Waiting>,
     /// When to look again although nothing changed.
     pub wake_at: Option<Timestamp>,
@@ -393,8 +393,8 @@ fn act(scene: &Scene<'_>) -> Plan {
     plan.notices.extend(status::notices(scene, &next));
     match write {
         Some(job) if scene.run.opens => {
-            // Nothing else before the run is there. Its first tasks come with it, as many as fit: the
-            // look at what this writes makes the others.
+            // Nothing else before the run is there. Its first tasks come with it, as many as fit:
+            // the look at what this writes makes the others.
             let first = steps.into_iter().next().into_iter().flat_map(|group| group.actions);
             let status = Action::status(job).into();
             plan.groups = vec![packing::beside(status, first.map(Parcel::from), GROUP_OPS + 1)];
@@ -435,9 +435,9 @@ fn act(scene: &Scene<'_>) -> Plan {
     plan
 }
 
-/// Whether only a change of something, or the time that `plan` names, can give the job anything to do:
-/// its run has ended, or it is being deleted, and it waits for nothing. Whatever a job says that it
-/// waits for is looked for by the full look, too.
+/// Whether only a change of something, or the time that `plan` names, can give the job anything to
+/// do: its run has ended, or it is being deleted, and it waits for nothing. Whatever a job says
+/// that it waits for is looked for by the full look, too.
 pub fn is_at_rest(job: &Job, plan: &Plan) -> bool {
     let asks_nothing = plan.groups.is_empty() && plan.status.is_none();
     let is_over = job.status.phase.is_final() && plan.waiting.is_empty();

@@ -215,7 +215,8 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
     status.failures = most_frequent(seen.into_iter().map(counted).collect());
 }
 
-/// Why attempts ended that were tried again, with what is `known` of attempts that are forgotten by now.
+/// Why attempts ended that were tried again, with what is `known` of attempts that are forgotten by
+/// now.
 fn retry_reasons(scene: &Scene<'_>, known: &[FailureCount]) -> Vec<FailureCount> {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     for member in scene.cast.members.values().filter(|member| member.task.spec.failures > 0) {
@@ -294,8 +295,8 @@ pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
     says_what_counts || without_counts(before) != without_counts(next)
 }
 
-/// A status but for its counts and what is said of them. Every field is named here, so that of a new
-/// one somebody decides whether it may be written later.
+/// A status but for its counts and what is said of them. Every field is named here, so that of a
+/// new one somebody decides whether it may be written later.
 fn without_counts(status: &JobStatus) -> impl PartialEq {
     let JobStatus {
         phase,
@@ -392,8 +393,8 @@ fn ended(job: &Job, next: &JobStatus) -> Option<Notice> {
     is_news.then_some(Notice { warning: next.phase != JobPhase::Succeeded, reason, message })
 }
 
-/// Says why the job cannot go on; all else stays as it is. A new revision that waits to be run is not
-/// observed yet: the generation is what tells that it is to be.
+/// Says why the job cannot go on; all else stays as it is. A new revision that waits to be run is
+/// not observed yet: the generation is what tells that it is to be.
 pub(super) fn say(job: &mut Job, waiting: &Waiting, now: Timestamp) {
     let generation = job.generation();
     let awaits_run = job.status.run > 0 && Run::of(job).opens;

@@ -85,8 +85,9 @@ fn made(creations: Option<&Parcel>) -> u32 {
     u32::try_from(made).unwrap_or(u32::MAX)
 }
 
-/// That more tasks than the `open` ones are wanted and may not be open at once. Those that the plan starts
-/// count: otherwise the status would say something else each time that a task ends and the next one starts.
+/// That more tasks than the `open` ones are wanted and may not be open at once. Those that the plan
+/// starts count: otherwise the status would say something else each time that a task ends and the
+/// next one starts.
 fn limited(scene: &Scene<'_>, open: u32, limit: u32) -> Option<Waiting> {
     let is_limited = open >= limit && open < scene.roster.total();
     is_limited.then_some(match scene.view.job.spec.parallelism {
@@ -196,8 +197,8 @@ fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
     again.into_iter().map(retry).collect()
 }
 
-/// Whether people are told that a task is tried again: not where it is taken up after a suspension, or
-/// runs for a new revision.
+/// Whether people are told that a task is tried again: not where it is taken up after a suspension,
+/// or runs for a new revision.
 fn is_told(task: &Task) -> bool {
     !matches!(
         task.state(),
@@ -316,8 +317,8 @@ fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Parcel> {
         .collect()
 }
 
-/// Groups of what needs the TaskTemplate. Where that is not there yet, it comes with as many of them
-/// as fit beside it, and the rest waits until it is.
+/// Groups of what needs the TaskTemplate. Where that is not there yet, it comes with as many of
+/// them as fit beside it, and the rest waits until it is.
 fn with_template(scene: &Scene<'_>, starts: Vec<Parcel>, amends: Vec<Parcel>) -> Vec<Group> {
     if scene.view.template.is_none() {
         let template = Action::create(scene.template.clone()).into();

@@ -16,7 +16,8 @@ use super::{Course, Scene, Waiting};
 /// Reasons that a status counts one by one.
 const REASONS_MAX: usize = 5;
 
-/// Of the tasks with one reason: how many there are, the first of them, and when the first one may start.
+/// Of the tasks with one reason: how many there are, the first of them, and when the first one may
+/// start.
 #[derive(Default)]
 struct Tally<'a> {
     count: u32,
@@ -24,9 +25,9 @@ struct Tally<'a> {
     until: Option<Timestamp>,
 }
 
-/// What tasks of the run wait for, the most frequent reasons first. `waiting` is what keeps the plan from
-/// doing more; `status` has the run's counts already. A run that ends or is suspended waits for nothing: its
-/// pending tasks are stopped.
+/// What tasks of the run wait for, the most frequent reasons first. `waiting` is what keeps the
+/// plan from doing more; `status` has the run's counts already. A run that ends or is suspended
+/// waits for nothing: its pending tasks are stopped.
 pub(super) fn counts(
     scene: &Scene<'_>,
     status: &JobStatus,

@@ -184,8 +184,8 @@ fn a_lowered_count_cancels_the_surplus_and_a_raised_one_goes_on() {
     );
 }
 
-/// A lowered count is taken back: the job has attempts left, and must not fail of the task that it was not
-/// allowed to try again meanwhile.
+/// A lowered count is taken back: the job has attempts left, and must not fail of the task that it
+/// was not allowed to try again meanwhile.
 #[test]
 fn a_task_that_failed_as_the_count_was_lowered_does_not_fail_the_job_when_it_is_raised_again() {
     check(

@@ -186,9 +186,9 @@ fn the_first_rule_that_matches_decides() {
     );
 }
 
-/// The job counts as failed the same tasks that are listed as failed: a task whose last attempt failed,
-/// and which the job's end keeps from being tried again, is one of them. One that has begun to wait for
-/// its next attempt is cancelled, in its phase and in the counts.
+/// The job counts as failed the same tasks that are listed as failed: a task whose last attempt
+/// failed, and which the job's end keeps from being tried again, is one of them. One that has begun
+/// to wait for its next attempt is cancelled, in its phase and in the counts.
 #[test]
 fn what_failed_and_is_not_tried_again_since_the_job_ends_counts_as_failed() {
     check(

@@ -34,10 +34,11 @@ use crate::action::{Action, Group, New, Status};
 
 /// Runs a script against a job and compares what its `plan` lines show.
 ///
-/// `spec FIELD=JSON ...` changes the job, `plan` shows what the plan does and does it, `settle` does
-/// so silently until nothing is left, `rest` says whether the job needs a look, `why TASK` shows the task's WHY,
-/// `bind|nowhere|run|end|lose|lose-waiting|replaceable|recover|evict|delete TASK ...` are other writers,
-/// `done INDEX END` is the record alone, `wait SECONDS` lets time pass.
+/// `spec FIELD=JSON ...` changes the job, `plan` shows what the plan does and does it, `settle`
+/// does so silently until nothing is left, `rest` says whether the job needs a look, `why TASK`
+/// shows the task's WHY, `bind|nowhere|run|end|lose|lose-waiting|replaceable|recover|evict|delete
+/// TASK ...` are other writers, `done INDEX END` is the record alone, `wait SECONDS` lets time
+/// pass.
 fn check(script: &str, expected: Expect) {
     let spec = JobSpec { template: template("one"), ..JobSpec::default() };
     let mut world = World::new(Job::new("default", "j", spec));
