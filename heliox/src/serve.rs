@@ -1,4 +1,4 @@
-//! Brings requests from sockets to the apiserver.
+//! Passes requests from sockets to the apiserver.
 
 use std::convert::Infallible;
 use std::future::{pending, ready};
@@ -28,27 +28,28 @@ use tracing::{debug, info, warn};
 
 use crate::places::{self, Asker, CONNECTIONS_MAX, Placed, Places};
 
-/// Bytes of one request's body that are on their way over HTTP/2.
+/// How many bytes of the body of a request may be in flight over HTTP/2.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// Bytes of all bodies that are on their way over one connection.
+/// How many bytes of all bodies may be in flight over one connection.
 const CONNECTION_WINDOW_BYTES: u32 = 64 * 1024 * 1024;
-/// Requests at the same time over one connection: another apiserver asks for all who come to it.
+/// How many requests one connection may have at the same time: another apiserver forwards those of
+/// all its clients.
 const STREAMS_MAX: u32 = 10_000;
-/// The headers of a request arrive within this, those of the first one counted from the connection's
-/// beginning, or the connection is closed. Clients connect when they have something to ask.
+/// How long the headers of a request may take. For the first request this counts from the start of
+/// the connection, since clients connect when they have a request. Then the connection is closed.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// An HTTP/2 connection is asked for a sign of life so often, and is closed if none comes for as long
-/// again. (Of HTTP/1, an idle connection is closed after [`HEADER_TIMEOUT`], and what a watch or a log
-/// writes to a host that is gone fails by itself.)
+/// How often an HTTP/2 connection is checked. It is closed without an answer within the same time.
+/// (An idle HTTP/1 connection is closed after [`HEADER_TIMEOUT`], and a watch or a log fails when
+/// it writes to a host that is gone.)
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// A client for whom there was no place has read so within this.
+/// How long a client that is turned away may take to read the answer.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// A wait after an accept that failed, such as for want of file descriptors.
+/// The wait after a failed accept, for example if there are no file descriptors left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves the API on a listener for ever.
+/// Serves the API on a listener, for ever.
 pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
-    // Where the limits cannot be read, they are taken for high enough.
+    // If the limits cannot be read, they are assumed to be high enough.
     let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
     let count = places::count(&limits);
     if count < CONNECTIONS_MAX {
@@ -63,7 +64,7 @@ pub async fn serve(listener: TcpListener, router: Router, spawner: Spawner) {
     .await;
 }
 
-/// Hands connections to `serve` for ever, as many of them at once as there are places.
+/// Passes connections to `serve`, for ever, but only as many at once as there are places.
 pub(crate) async fn accept(
     listener: TcpListener,
     places: Places,
@@ -90,7 +91,7 @@ pub(crate) async fn accept(
     }
 }
 
-/// Answers requests on one connection until it ends, as far as its place goes.
+/// Answers requests on one connection until it ends, as far as its place allows.
 async fn serve_placed<A>(
     stream: Placed<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>,
     answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
@@ -111,7 +112,7 @@ async fn serve_placed<A>(
             warn!("the limit of client connections is reached; requests are refused");
         }
         if !has_admitted.load(Ordering::Relaxed) {
-            // It keeps an agent from its place: HTTP/2 has no header that ends a connection.
+            // It takes the place of an agent, and HTTP/2 has no header that ends a connection.
             refused.notify_one();
         }
         Either::Right(ready(Ok(no_place())))
@@ -119,7 +120,7 @@ async fn serve_placed<A>(
     serve_http(stream, answer, turned_away.notified()).await;
 }
 
-/// The answer to a client whose connection has only a place that is kept for agents.
+/// The answer to a client that only got a place reserved for agents.
 fn no_place() -> Response<Body> {
     let message = "as many connections of clients are open here as may be (the rest is for agents): \
                    end watches, logs or commands that nobody needs, or try again later";
@@ -141,7 +142,7 @@ pub async fn connection(
     serve_http(stream, answers(router), pending()).await;
 }
 
-/// What the API answers.
+/// The answers of the API.
 fn answers(
     router: Router,
 ) -> impl Fn(Request<Incoming>) -> BoxFuture<'static, Result<Response<Body>, Infallible>> + Clone {
@@ -151,8 +152,8 @@ fn answers(
     }
 }
 
-/// Runs the streams of HTTP/2 connections. A body that panics while it is sent ends its stream alone,
-/// and is logged and counted like any other panic.
+/// Runs the streams of HTTP/2 connections. If a body panics while it is sent, only its stream ends.
+/// This is logged and counted like any other panic.
 #[derive(Debug, Clone, Copy)]
 struct Streams;
 
@@ -164,9 +165,10 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// Answers requests on one connection until it ends. One on which no request comes is closed, however
-/// little of one it has sent: which protocol is spoken is found out without a time-out of its own.
-/// Once `turned_away` is there, what was answered is sent, and the connection is closed.
+/// Answers requests on one connection until it ends. The detection of the protocol has no time-out
+/// of its own, so a connection without a complete request is closed here, however little it has
+/// sent. When `turned_away` resolves, the answers given so far are sent, and the connection is
+/// closed.
 pub(crate) async fn serve_http<A>(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     answer: impl Fn(Request<Incoming>) -> A + Clone + Send + 'static,
@@ -187,8 +189,8 @@ pub(crate) async fn serve_http<A>(
         .timer(TokioTimer::new())
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
-        // Another apiserver asks for everybody over one connection: a command that does not read its
-        // input, or a log that is followed, holds back nobody else.
+        // Another apiserver sends the requests of all its clients over one connection. A command
+        // that does not read its input, or a log that is followed, must not hold back the others.
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_concurrent_streams(STREAMS_MAX);
@@ -200,7 +202,7 @@ pub(crate) async fn serve_http<A>(
             pending::<()>().await;
         }
     };
-    // How a connection ends is the client's business.
+    // How a connection ends is up to the client.
     tokio::select! {
         biased;
         _ended = &mut serving => return,
@@ -282,7 +284,7 @@ mod tests {
         near.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
         near.write_all(&settings).await.unwrap();
-        // Headers that end stream 1: GET http://a/ out of HPACK's static table.
+        // Headers that end stream 1: GET http://a/, from the static table of HPACK.
         let headers = [0, 0, 6, 1, 5, 0, 0, 0, 1, 0x82, 0x86, 0x84, 0x41, 1, b'a'];
         near.write_all(&headers).await.unwrap();
         let began = Instant::now();
@@ -324,12 +326,12 @@ mod tests {
         });
         let mut silent = TcpStream::connect(address).await.unwrap();
         let mut next = TcpStream::connect(address).await.unwrap();
-        // Either is closed once its time has passed, and the other one is accepted then.
+        // Both are closed after their time, and then the other one is accepted.
         assert_eq!(silent.read(&mut [0; 16]).await.unwrap(), 0);
         assert_eq!(next.read(&mut [0; 16]).await.unwrap(), 0);
     }
 
-    /// Over HTTP/2 no header ends a connection, and a client that answers pings could keep it.
+    /// In HTTP/2, no header ends a connection, and a client that answers pings could keep it.
     #[tokio::test(start_paused = true)]
     async fn a_client_that_was_turned_away_does_not_keep_its_place() {
         let places = Places::with_components(4);
@@ -382,7 +384,7 @@ mod tests {
         assert!(base::panics() > before);
     }
 
-    /// Asks for an upgrade over a new connection; what is left of it, and the head of the answer.
+    /// Requests an upgrade on a new connection. Returns the connection and the head of the answer.
     async fn upgraded(address: std::net::SocketAddr) -> (TcpStream, String) {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let ask = "GET / HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n";
@@ -428,7 +430,7 @@ mod tests {
         let mut third = TcpStream::connect(address).await.unwrap();
         third.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
         for _ in 0..100 {
-            // Whatever is to happen after an upgrade has happened by then.
+            // Everything that happens after an upgrade has happened by then.
             tokio::task::yield_now().await;
             assert_eq!(watched.free(), 0, "both are open");
         }

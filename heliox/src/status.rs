@@ -15,10 +15,11 @@ use tower::Service as _;
 use crate::places::Places;
 use crate::serve::{accept, serve_http};
 
-/// Connections for health and metrics that are open at once: a few that scrape, and a few that check.
+/// How many connections for health and metrics may be open at once: enough for a few scrapers and a
+/// few health checks.
 const CONNECTIONS_MAX: usize = 100;
 
-/// Serves a process's health and metrics on a listener for ever.
+/// Serves the health and the metrics of a process on a listener, for ever.
 pub async fn serve(
     listener: TcpListener,
     (registry, health): (Registry, Health),
@@ -33,9 +34,9 @@ pub async fn serve(
     .await;
 }
 
-/// `/healthz` fails where a restart would help: never, since a process whose part has failed ends by
-/// itself. `/readyz` fails while the process cannot do its work, such as while its server does not
-/// answer.
+/// `/healthz` would fail if a restart could help, so it never fails: a process in which a part has
+/// failed ends by itself. `/readyz` fails while the process cannot work, for example while its
+/// server does not answer.
 fn routes(registry: Registry, health: Health) -> Router {
     let readyz = async move || match health.not_ready() {
         None => (StatusCode::OK, "ok\n".to_owned()),
