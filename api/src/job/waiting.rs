@@ -1,4 +1,4 @@
-//! What tasks of a job's run wait for, counted: what `describe` and the column WHY say of them.
+//! What the tasks of a job's run wait for, with counts. `describe` and the column WHY show it.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -10,12 +10,12 @@ use crate::table::span;
 use crate::task::PAST_MESSAGE_CHARS_MAX;
 use crate::task::report::shortened;
 
-/// The reason of tasks whose last attempt ended, and that are tried again.
+/// The reason of tasks whose last attempt ended and that will be retried.
 pub const RETRYING: &str = "Retrying";
-/// The reason of tasks that wait for various reasons beyond those that are counted one by one.
+/// The reason of tasks with less frequent reasons, which are not counted separately.
 pub const OTHER: &str = "Other";
 
-/// A reason why tasks do not run yet, and how many of them wait for it.
+/// A reason why tasks do not run yet, and how many tasks have it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WaitingCount {
@@ -38,8 +38,8 @@ pub struct WaitingCount {
 }
 
 impl WaitingCount {
-    /// Why these tasks wait: `0 of 3 nodes: 3 full`, `retries in 8s: attempt 1 on node-1: exit 3`.
-    /// Empty where they waited for a time that has come.
+    /// Why these tasks wait, such as `0 of 3 nodes: 3 full` or `retries in 8s: attempt 1 on node-1:
+    /// exit 3`. Empty if they waited for a time that has come.
     pub fn words(&self, now: Timestamp) -> String {
         match (self.until.filter(|until| *until > now), self.message.as_str()) {
             (Some(until), "") => format!("retries in {}", span(now, until)),
@@ -48,7 +48,7 @@ impl WaitingCount {
         }
     }
 
-    /// Whether a job's message says this already.
+    /// Whether the message of the job already says this.
     fn is_said(&self, message: &str) -> bool {
         let retried = |task| message == retrying(task, &self.message);
         shortened(message, PAST_MESSAGE_CHARS_MAX) == self.message
@@ -56,15 +56,14 @@ impl WaitingCount {
     }
 }
 
-/// What a job says of a task that is tried again after a while: `retrying task a-0: attempt 1: exit
-/// 3`.
+/// What a job says about a task that will be retried later: `retrying task a-0: attempt 1: exit 3`.
 pub fn retrying(task: &str, last_attempt: &str) -> String {
     format!("retrying task {task}: {last_attempt}")
 }
 
 impl Job {
-    /// Why the job is as it is, a line for each reason: what it says itself, then what its tasks
-    /// wait for, with how many they are.
+    /// Why the job is in its state, a line for each reason: its own message, and then what its
+    /// tasks wait for, with their number.
     pub fn whys(&self, now: Timestamp) -> Vec<String> {
         let waiting = &self.status.waiting;
         let is_said = |message: &&String| waiting.iter().any(|it| it.is_said(message));

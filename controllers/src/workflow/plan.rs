@@ -21,41 +21,42 @@ use api::{Timestamp, Workflow, WorkflowRun, labels, names};
 
 use crate::action::{Action, Group};
 
-/// All that a decision may depend on, as of one revision.
+/// Everything that the decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The workflow.
     pub workflow: &'a Workflow,
-    /// Runs in its namespace that name it.
+    /// The runs in its namespace that name it.
     pub runs: &'a [&'a WorkflowRun],
-    /// Names of runs in its namespace that begin like those that it would make.
+    /// The names of runs in its namespace that start like those of its own runs.
     pub taken: &'a BTreeSet<String>,
     /// The time.
     pub now: Timestamp,
 }
 
-/// What a workflow needs next.
+/// What to do next about a workflow.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// Writes, each group all or nothing and independent of the others.
+    /// The writes. Each group happens as a whole or not at all, independently of the others.
     pub groups: Vec<Group>,
-    /// Why there is no run of the newest revision: the conditions say it, and their message why.
+    /// Why the newest revision has no run. The conditions report this, with the reason in their
+    /// message.
     pub waiting: Option<Waiting>,
 }
 
-/// Why a workflow has no run of its newest revision.
+/// Why the newest revision of a workflow has no run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Waiting {
-    /// It is suspended: the revision runs once it is resumed.
+    /// The workflow is suspended: the revision runs once it is resumed.
     Suspended,
-    /// It starts none by itself.
+    /// The workflow does not start runs by itself.
     ByHand,
-    /// It has started one, which is gone, or started none when the revision came.
+    /// It has started a run that is gone, or started none when the revision came.
     NoneLeft,
 }
 
 impl Waiting {
-    /// Why, in one CamelCase word.
+    /// The reason, in one CamelCase word.
     fn reason(self) -> &'static str {
         match self {
             Waiting::Suspended => SUSPENDED,
@@ -63,7 +64,7 @@ impl Waiting {
         }
     }
 
-    /// Whether the revision is run as soon as this is over.
+    /// Whether the revision will run as soon as this is over.
     fn standing(self) -> Standing {
         match self {
             Waiting::Suspended => Standing::Reconciling,
@@ -82,34 +83,36 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// What the workflow needs next.
+/// Decides what to do next about the workflow.
 pub fn plan(view: &View<'_>) -> Plan {
     let workflow = view.workflow;
     if workflow.is_deleting() {
         return Plan::default();
     }
     let mut status = workflow.status.clone();
-    // People start runs, too. What number those had is known when they are gone.
+    // Users start runs, too. Their numbers are kept even when those runs are gone.
     let numbers = view.runs.iter().filter_map(|run| run.label(labels::RUN_NUMBER)?.parse().ok());
-    // Whoever may make a run may write any number; none that has no room for others counts.
+    // Anybody who may create a run can choose its number. A number that leaves no room for later
+    // ones does not count.
     let numbers = numbers.filter(|number| *number < NUMBER_MAX);
     status.last_run_number = numbers.fold(status.last_run_number, u32::max);
     let (mut made, mut is_held_back, mut has_changed) = (None, false, false);
     let (held, known) = (workflow.spec.suspend.unwrap_or(false), &workflow.status);
-    // Each change of a run comes by here, and a hash of all jobs is dear. While a run goes on and
-    // the generation stands still, the revision can only be said in other words: that can wait. Not
-    // while the workflow is suspended, when it may have a revision that no run is of.
+    // This code runs for each change of a run, and hashing all jobs is expensive. While a run is in
+    // progress and the generation has not changed, the revision could only be written differently,
+    // which can wait. But a suspended workflow may have a revision without a run, so it is always
+    // checked.
     let moved = known.observed_generation < workflow.generation();
     let goes_on = view.runs.iter().any(|run| !run.status.phase.is_final());
     if moved || !goes_on || held {
         let now = revision(&workflow.spec);
         let same = is_same(view, &now);
         if same {
-            // From now on it is known by what it means, whichever words come.
+            // From now on, the revision is identified by its meaning, however it is written.
             status.revision = now;
         } else if !moved {
-            // The generation counts changes of what is meant, so other words for the same came;
-            // unless a new revision was held back when it did.
+            // The generation counts changes of the meaning, so the same revision is only written
+            // differently now. The exception is a new revision that was held back earlier.
             is_held_back = held;
             if !held {
                 status.revision = now;
@@ -130,7 +133,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     let latest = made.as_ref().or_else(|| newest(view, &status, is_held_back));
     let deployed = made.as_ref().or_else(|| deployed(view, &status, has_changed));
     let deployed = deployed.map(|run| run.name().to_owned());
-    // What is held back has no run: those that are there are of the revision before.
+    // A revision that is held back has no run: the existing ones belong to the revision before.
     status.deployed_run = deployed.clone().filter(|_| !is_held_back);
     let waiting = latest.is_none().then(|| waiting(workflow, is_held_back));
     summarize(view, (latest, made.is_some(), waiting), &mut status);
@@ -148,7 +151,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     Plan { groups, waiting }
 }
 
-/// Why no run is of a workflow's newest revision.
+/// Why the newest revision of a workflow has no run.
 fn waiting(workflow: &Workflow, is_held_back: bool) -> Waiting {
     if is_held_back {
         Waiting::Suspended
@@ -159,15 +162,16 @@ fn waiting(workflow: &Workflow, is_held_back: bool) -> Waiting {
     }
 }
 
-/// Whether only a change of the workflow or of its runs can give it anything to do: none of its
-/// runs goes on, or it is being deleted.
+/// Whether there is nothing to do until the workflow or one of its runs changes: none of its runs
+/// is in progress, or it is being deleted.
 pub fn is_at_rest(view: &View<'_>, plan: &Plan) -> bool {
     let goes_on = view.runs.iter().any(|run| !run.status.phase.is_final());
     plan.groups.is_empty() && (view.workflow.is_deleting() || !goes_on)
 }
 
-/// Whether what the workflow means `now` is the revision that it had at the last look. That may be
-/// a hash of words that are gone, by a version before: a run that is of it has them still.
+/// Whether what the workflow means `now` is the same as at the last look. The stored revision may
+/// be a hash by an earlier version of the program, of a text that is gone. A run of that revision
+/// still has the text.
 fn is_same(view: &View<'_>, now: &str) -> bool {
     let (spec, known) = (&view.workflow.spec, view.workflow.status.revision.as_str());
     let mut copies = view.runs.iter().filter_map(|run| run.status.workflow.as_deref());
@@ -176,11 +180,11 @@ fn is_same(view: &View<'_>, now: &str) -> bool {
         || copies.any(|copy| written_revision(copy) == known && revision(copy) == now)
 }
 
-/// The run of the newest revision, named with the next number that is free.
+/// The run of the newest revision, named with the next free number.
 fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> WorkflowRun {
     let workflow = view.workflow;
     let name = loop {
-        // After the last number that there is, the first free one follows.
+        // The first free number after the last one.
         status.last_run_number = status.last_run_number.checked_add(1).unwrap_or(1);
         let number = status.last_run_number.to_string();
         let name = names::job_in_run(workflow.name(), &number);
@@ -197,15 +201,16 @@ fn next_run(view: &View<'_>, status: &mut WorkflowStatus, revision: &str) -> Wor
             (labels::RUN_NUMBER, &status.last_run_number.to_string()),
         ])
         .with_controller(workflow.as_controller());
-    // Whoever applied a change finds its run by this, although another change follows at once.
+    // A user who has applied a change finds its run by this label, even if another change follows
+    // at once.
     let generation = (labels::GENERATION.to_owned(), workflow.generation().to_string());
     run.metadata.annotations = Some([generation].into());
     run
 }
 
-/// The newest run that the workflow started by itself for its revision. Where that has not changed
-/// but is told in other words than before, such as by another version, its run bears the words of
-/// before.
+/// The newest run that the workflow has started by itself for its revision. If the revision is
+/// unchanged but written differently now, for example by another version of the program, its run
+/// still has the earlier text.
 fn deployed<'a>(
     view: &View<'a>,
     status: &WorkflowStatus,
@@ -229,10 +234,11 @@ fn own_runs<'a>(view: &View<'a>) -> impl Iterator<Item = &'a WorkflowRun> {
     view.runs.iter().copied().filter(is_own)
 }
 
-/// The newest run of the newest revision, whoever started it. One that has not taken over the
-/// workflow yet takes it as it is now. A revision that is held back is not the one that the status
-/// speaks of: of it there is a run only if somebody started one since. It may have runs from before
-/// another revision came; they tell nothing of what is to run now.
+/// The newest run of the newest revision, whoever started it. A run that has not copied the
+/// workflow yet will copy its current state. If the newest revision is held back, the status is not
+/// about it: it has a run only if a user has started one since. The workflow may have earlier runs
+/// of the same revision, from before another one came, but they say nothing about what should run
+/// now.
 fn newest<'a>(
     view: &View<'a>,
     status: &WorkflowStatus,
@@ -255,7 +261,7 @@ fn newest<'a>(
     runs.into_iter().find(of_now)
 }
 
-/// What the workflow has come to: what the newest run of its newest revision has.
+/// Derives the workflow's state from the newest run of its newest revision.
 fn summarize(
     view: &View<'_>,
     (latest, is_made, waiting): (Option<&WorkflowRun>, bool, Option<Waiting>),
@@ -267,7 +273,7 @@ fn summarize(
     let active = view.runs.iter().filter(|run| !run.status.phase.is_final()).count();
     status.active = u32::try_from(active + usize::from(is_made)).unwrap_or(u32::MAX);
     status.observed_generation = workflow.generation();
-    // A run that waits for somebody before its end is what they have to look at.
+    // A run that waits for somebody to act is what users have to look at.
     let stalled_run = latest.filter(|run| !run.status.phase.is_final());
     let stalled_run = stalled_run.and_then(|run| stalled(&run.status.conditions));
     let standing = match status.phase {
@@ -294,8 +300,8 @@ fn summarize(
     status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
 }
 
-/// The workflow once its status or its next run was found to be impossible to write: as it was, but
-/// for the reason. Nothing where it says so already.
+/// The workflow after its status or its next run turned out to be impossible to write: unchanged
+/// except for the reason. `None` if it already says so.
 pub(crate) fn unwritable(workflow: &Workflow, why: &str, now: Timestamp) -> Option<Workflow> {
     let mut next = workflow.clone();
     let message = format!("the workflow's status or its next run cannot be stored: {why}");
@@ -305,9 +311,9 @@ pub(crate) fn unwritable(workflow: &Workflow, why: &str, now: Timestamp) -> Opti
     (next.status != workflow.status).then_some(next)
 }
 
-/// Finished runs beyond those kept, the oldest first. Two stay whatever their number: the one that
-/// the workflow's phase is of, and the one that it started by itself for its revision, by which the
-/// next apply of the same is judged.
+/// The finished runs beyond those that are kept, oldest first. Two are always kept: the one that
+/// the workflow's phase comes from, and the one that it started by itself for its revision, with
+/// which the next apply of the same revision is compared.
 fn past<'a>(
     view: &View<'a>,
     status: &WorkflowStatus,

@@ -40,7 +40,7 @@ use roster::{Known, Roster};
 
 pub(crate) use objects::template;
 
-/// All that a decision may depend on, as of one revision.
+/// Everything that the decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
     /// The job.
@@ -49,9 +49,9 @@ pub struct View<'a> {
     pub chunks: &'a [&'a CompletionChunk],
     /// The tasks that it controls (by uid), in any order.
     pub tasks: &'a [&'a Task],
-    /// The object that has the name of the job's TaskTemplate: see [`template_name`].
+    /// The object with the name of the job's TaskTemplate: see [`template_name`].
     pub template: Option<&'a TaskTemplate>,
-    /// Of the names that the job's tasks may have, those that tasks of other owners have.
+    /// The names that the job's tasks may need and that tasks of other owners have.
     pub taken: &'a BTreeMap<String, Holder>,
     /// The set that it targets.
     pub partition_set: Option<&'a PartitionSet>,
@@ -59,47 +59,48 @@ pub struct View<'a> {
     pub now: Timestamp,
 }
 
-/// Whose a task is that has a name which the job would use.
+/// The owner of a task whose name the job needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Holder {
-    /// Somebody else's, for as long as they like.
+    /// Somebody else, who may keep it.
     Another,
-    /// A job's of the same name that was deleted: the name is free once the task has stopped.
+    /// A deleted job of the same name: the name is free once the task has stopped.
     Predecessor,
 }
 
-/// What a job needs next.
+/// What to do next about a job.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Plan {
-    /// Writes, each group all or nothing and independent of the others.
+    /// The writes. Each group happens as a whole or not at all, independently of the others.
     pub groups: Vec<Group>,
-    /// A status that differs in its counts only: news for people, which may wait a little.
+    /// A status in which only counts have changed. It may be written a little later.
     pub status: Option<Box<Job>>,
-    /// Why nothing more is done now. The status says it: what a person has to do something about,
-    /// and a name that will be free, in its message and conditions; limits in what its tasks wait
-    /// for; a suspension in its phase, and tasks that have not ended in its counts.
+    /// Why nothing more is done now. All of this shows in the status. Problems that somebody has to
+    /// solve, and names that will become free, are in its message and conditions; limits are in
+    /// what its tasks wait for; a suspension is in its phase, and tasks that have not ended are in
+    /// its counts.
     pub waiting: Vec<Waiting>,
-    /// When to look again although nothing changed.
+    /// When to plan again even if nothing has changed.
     pub wake_at: Option<Timestamp>,
-    /// What people want to hear of, if the writes succeed.
+    /// What to report to users once the writes have succeeded.
     pub notices: Vec<Notice>,
 }
 
-/// Something that people want to hear of.
+/// Something to report to users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notice {
     /// Whether something is wrong.
     pub warning: bool,
-    /// What, in one CamelCase word.
+    /// The reason, in one CamelCase word.
     pub reason: &'static str,
-    /// What, as a sentence.
+    /// The message, a sentence.
     pub message: String,
 }
 
 /// Why nothing more is done now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Waiting {
-    /// It is being deleted: its tasks are garbage.
+    /// The job is being deleted, and its tasks are left to the garbage collector.
     Deletion,
     /// Its set does not exist.
     NoPartitionSet {
@@ -113,7 +114,7 @@ pub enum Waiting {
         /// The partition.
         partition: String,
     },
-    /// Its set's state model has none of the states that it targets.
+    /// The state model of its set has none of the states that it targets.
     NoState {
         /// The set.
         set: String,
@@ -133,26 +134,26 @@ pub enum Waiting {
         /// The task.
         name: String,
     },
-    /// Two of its tasks would have one name.
+    /// Two of its tasks would have the same name.
     SameName {
         /// The name.
         name: String,
     },
-    /// Something of it can never be written.
+    /// Some write that it needs can never succeed.
     Unwritable {
-        /// Why, as the apiserver says it.
+        /// The reason given by the apiserver.
         why: String,
     },
     /// It is suspended.
     Suspended,
-    /// As many tasks are open as may be.
+    /// As many tasks are open as its parallelism allows.
     Parallelism {
-        /// How many.
+        /// The number of open tasks that is allowed.
         limit: u32,
     },
     /// As many task objects are open as a job of its size keeps.
     Window {
-        /// How many.
+        /// The number of open tasks that is allowed.
         limit: u32,
     },
     /// Tasks have not ended yet.
@@ -163,7 +164,7 @@ pub enum Waiting {
 }
 
 impl Waiting {
-    /// Whether the run may have tasks that are not known while this lasts.
+    /// Whether the run may have further tasks that are not known while this lasts.
     fn hides_tasks(&self) -> bool {
         match self {
             Waiting::NoPartitionSet { .. }
@@ -181,7 +182,7 @@ impl Waiting {
         }
     }
 
-    /// How many tasks may be open at once, where that keeps others from being made.
+    /// How many tasks may be open at once, if this keeps others from being created.
     fn limit(&self) -> Option<u32> {
         match self {
             Waiting::Parallelism { limit } | Waiting::Window { limit } => Some(*limit),
@@ -198,7 +199,7 @@ impl Waiting {
         }
     }
 
-    /// Whether a person has to do something.
+    /// Whether somebody has to do something.
     pub fn is_stalled(&self) -> bool {
         match self {
             Waiting::NoPartitionSet { .. }
@@ -216,7 +217,7 @@ impl Waiting {
         }
     }
 
-    /// Why, in one CamelCase word.
+    /// The reason, in one CamelCase word.
     pub fn reason(&self) -> &'static str {
         match self {
             Waiting::Deletion => "Deletion",
@@ -263,29 +264,29 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// Operations of one kind that a plan asks for at most; the next plan asks for the rest.
+/// How many operations of one kind a plan asks for at most; the next plan asks for the rest.
 const ROUND_OPS_MAX: usize = 1_000;
-/// Operations of a group, leaving room in a transaction for the guards, and one for what goes with
-/// them: then ten groups make a batch.
+/// The maximum number of operations in a group. This leaves room in the transaction for the guards
+/// and for one operation that goes with them, and ten groups fit a batch.
 const GROUP_OPS: usize = 99;
 
 /// How the job goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Course {
-    /// As usual.
+    /// It goes on as usual.
     Usual,
-    /// Nothing starts, and what runs is stopped, to be taken up again.
+    /// Nothing is started, and running tasks are stopped, to be started again later.
     Suspended,
-    /// Nothing starts, and what runs is stopped for good.
+    /// Nothing is started, and running tasks are stopped for good.
     Ending,
 }
 
-/// The name of the TaskTemplate that a job's tasks run now.
+/// The name of the TaskTemplate that a job's tasks use now.
 pub fn template_name(job: &Job) -> String {
     template(job).name().to_owned()
 }
 
-/// What the job needs next.
+/// Decides what to do next about the job.
 pub fn plan(view: &View<'_>) -> Plan {
     let job = view.job;
     if job.is_deleting() {
@@ -298,7 +299,7 @@ pub fn plan(view: &View<'_>) -> Plan {
         return failed(view, &why);
     }
     let template = template(job);
-    // A run that has ended needs no set.
+    // A run that has ended no longer needs its set.
     let is_over = !run.opens && job.status.phase.is_final();
     let missing = missing.filter(|it| !is_over || !matches!(it, Waiting::NoPartitionSet { .. }));
     let obstacle = missing.or_else(|| obstacle(view, &roster, &template));
@@ -308,15 +309,15 @@ pub fn plan(view: &View<'_>) -> Plan {
     let course = match (&ending, &obstacle) {
         (Some(_), _) => Course::Ending,
         (None, _) if job.spec.is_suspended() => Course::Suspended,
-        // A cancel and a suspension are heeded all the same: otherwise a workflow run could not end
-        // before somebody makes what is missing here.
+        // A job that is cancelled or suspended goes on without the missing objects. Otherwise a
+        // workflow run could not end until somebody creates them.
         (None, Some(obstacle)) if run.opens => return blocked(view, obstacle.clone()),
         (None, _) => Course::Usual,
     };
     act(&Scene { view, run, roster, record, cast, course, ending, template, obstacle })
 }
 
-/// What keeps the job from making tasks, although it is known which.
+/// What keeps the job from creating tasks although it is known which ones.
 fn obstacle(view: &View<'_>, roster: &Roster, template: &TaskTemplate) -> Option<Waiting> {
     if let Some(name) = roster.clashes.first() {
         return Some(Waiting::SameName { name: name.clone() });
@@ -332,8 +333,9 @@ fn obstacle(view: &View<'_>, roster: &Roster, template: &TaskTemplate) -> Option
     is_taken.then_some(Waiting::NameTaken { kind: "TaskTemplate", name })
 }
 
-/// That the job cannot remember which index is of what any more, and how much too large it is. What
-/// the manifest adds is refused when it is applied; partitions that a set gets are seen here alone.
+/// Whether the job has become too large to store what each index stands for, and by how much. When
+/// a manifest is applied, the apiserver checks this. When a set gets more partitions, it can only
+/// be noticed here.
 fn outgrown(job: &Job, roster: &Roster, before: &[String]) -> Option<String> {
     if roster.indexes.len() <= before.len() {
         return None;
@@ -350,7 +352,7 @@ fn outgrown(job: &Job, roster: &Roster, before: &[String]) -> Option<String> {
     })
 }
 
-/// The plan of a job of which something can never be written: its run fails, and says why.
+/// The plan for a job with a write that can never succeed: its run fails, with the reason.
 fn failed(view: &View<'_>, why: &str) -> Plan {
     let Some(job) = unwritable(view.job, why, view.now) else { return Plan::default() };
     let message = job.status.message.clone().unwrap_or_default();
@@ -358,7 +360,7 @@ fn failed(view: &View<'_>, why: &str) -> Plan {
     Plan { groups: vec![Action::status(job).into()], notices, ..Plan::default() }
 }
 
-/// What one plan works on.
+/// The input of a plan, with everything that is derived from it.
 #[derive(Debug)]
 struct Scene<'a> {
     view: &'a View<'a>,
@@ -367,10 +369,10 @@ struct Scene<'a> {
     record: Record<'a>,
     cast: Cast<'a>,
     course: Course,
-    /// That the run ends before its last task has, and why.
+    /// Whether and why the run ends before its last task has ended.
     ending: Option<ending::Ending>,
     template: TaskTemplate,
-    /// What keeps it from making tasks.
+    /// What keeps it from creating tasks.
     obstacle: Option<Waiting>,
 }
 
@@ -378,7 +380,7 @@ fn act(scene: &Scene<'_>) -> Plan {
     let mut plan = Plan::default();
     let steps = steps::steps(scene, &mut plan);
     let mut folds = fold::groups(scene);
-    // The last of them may travel with the status, if there is room for both.
+    // The last group may also contain the status, if there is room for both.
     let before_the_end = match folds.as_slice() {
         [last] if !fold::leaves_room_for_status(scene, last) => 2,
         folds => folds.len(),
@@ -393,8 +395,9 @@ fn act(scene: &Scene<'_>) -> Plan {
     plan.notices.extend(status::notices(scene, &next));
     match write {
         Some(job) if scene.run.opens => {
-            // Nothing else before the run is there. Its first tasks come with it, as many as fit:
-            // the look at what this writes makes the others.
+            // The status of a new run is written before anything else of the run. The group also
+            // contains as many of the first tasks as fit. The event of this write leads to a plan
+            // that creates the others.
             let first = steps.into_iter().next().into_iter().flat_map(|group| group.actions);
             let status = Action::status(job).into();
             plan.groups = vec![packing::beside(status, first.map(Parcel::from), GROUP_OPS + 1)];
@@ -405,7 +408,8 @@ fn act(scene: &Scene<'_>) -> Plan {
             plan.groups = vec![last];
             plan.groups.extend(steps);
         }
-        // What decided on the ending may be gone once it is folded: remember it first.
+        // The reason for the ending may be gone once the record has it, so the ending is stored
+        // first.
         Some(job) if next.ending != before.ending => {
             plan.groups = vec![Action::status(job).into()];
         }
@@ -421,7 +425,7 @@ fn act(scene: &Scene<'_>) -> Plan {
         }
     }
     let removals = retention::removals(scene);
-    // A task that this plan changes is not removed by it.
+    // A task that this plan changes must not be removed by the same plan.
     let busy = scene.run.opens || next.ending != before.ending;
     if !busy {
         plan.groups.extend(removals.groups);
@@ -429,23 +433,24 @@ fn act(scene: &Scene<'_>) -> Plan {
     }
     let deadline = ending::deadline(scene.view.job, scene.view.now);
     let deadline = deadline.filter(|at| *at > scene.view.now);
-    // No event comes of a chunk: the look that tells the tasks is asked for here.
+    // A chunk causes no event. So the plan that marks the tasks as recorded has to be asked for
+    // here.
     let untold = plan.groups.iter().any(fold::leaves_tasks_untold).then_some(scene.view.now);
     plan.wake_at = [removals.wake_at, deadline, untold].into_iter().flatten().min();
     plan
 }
 
-/// Whether only a change of something, or the time that `plan` names, can give the job anything to
-/// do: its run has ended, or it is being deleted, and it waits for nothing. Whatever a job says
-/// that it waits for is looked for by the full look, too.
+/// Whether there is nothing to do for the job until something changes or the time in `plan` comes:
+/// its run has ended or it is being deleted, and it waits for nothing. A job that reports that it
+/// waits for something is also looked at periodically.
 pub fn is_at_rest(job: &Job, plan: &Plan) -> bool {
     let asks_nothing = plan.groups.is_empty() && plan.status.is_none();
     let is_over = job.status.phase.is_final() && plan.waiting.is_empty();
     asks_nothing && (job.is_deleting() || is_over)
 }
 
-/// The job once a write that it needs was found to be impossible for ever: its run has failed, and
-/// says why. Nothing where its status says so already.
+/// The job after a write that it needs turned out to be impossible: its run has failed, with the
+/// reason. `None` if its status already says so.
 pub(crate) fn unwritable(job: &Job, why: &str, now: Timestamp) -> Option<Job> {
     let run = Run::of(job);
     if job.status.ending.is_some() && !run.opens {
@@ -454,7 +459,7 @@ pub(crate) fn unwritable(job: &Job, why: &str, now: Timestamp) -> Option<Job> {
     let mut job = job.clone();
     if run.opens {
         let conditions = std::mem::take(&mut job.status.conditions);
-        // Only what surely fits: what is missing here is added by the next look, if it can be.
+        // Only what certainly fits. What is missing is added by the next plan if possible.
         job.status = JobStatus { run: run.number, revision: run.revision, ..JobStatus::default() };
         job.status.conditions = conditions;
     }
@@ -465,7 +470,7 @@ pub(crate) fn unwritable(job: &Job, why: &str, now: Timestamp) -> Option<Job> {
     Some(job)
 }
 
-/// The plan of a job whose run cannot begin: it says why.
+/// The plan for a job whose run cannot begin: it gives the reason.
 fn blocked(view: &View<'_>, waiting: Waiting) -> Plan {
     let mut job = view.job.clone();
     status::say(&mut job, &waiting, view.now);

@@ -19,12 +19,12 @@ use super::roster::Roster;
 use super::waits;
 use super::{Course, Notice, Run, Scene, Waiting};
 
-/// Nodes that a status names.
+/// How many nodes a status names.
 const NODES_NAMED: usize = 3;
-/// Reasons for giving up that a status names.
+/// How many reasons for failures a status names.
 const FAILURES_NAMED: usize = 5;
 
-/// How many of the run's indexes the record has, by how they ended.
+/// How many of the run's indexes are recorded, by how they ended.
 pub(super) fn ends_of(roster: &Roster, record: &Record<'_>) -> EndCounts {
     if roster.is_dense() {
         return record.counts(roster.limit());
@@ -35,8 +35,8 @@ pub(super) fn ends_of(roster: &Roster, record: &Record<'_>) -> EndCounts {
     counts
 }
 
-/// The status. It ends the run only where all that is left to record fits in one group, which the
-/// status can then travel with.
+/// The next status. It says that the run has ended only if the remaining ends fit in one group, so
+/// that they are written together with it.
 pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobStatus {
     let (job, ending) = (scene.view.job, scene.ending.as_ref());
     let mut status = base(scene);
@@ -54,7 +54,7 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
     status.finished_at = status.finished_at.or(Some(scene.view.now)).filter(|_| is_over);
     status.waiting = waits::counts(scene, &status, waiting);
     let unfit = waits::unfit(scene).filter(|_| !is_over);
-    // While something of it runs, what waits may just wait for that to end.
+    // While some task of the job runs, the others may just be waiting for it to end.
     let unschedulable = unfit.filter(|_| status.active == 0);
     let stalled = waiting.iter().find(|waiting| waiting.is_stalled()).filter(|_| !is_over);
     status.message = match ending {
@@ -92,15 +92,15 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
     status
 }
 
-/// How many tasks are on nodes that nobody hears, what becomes of them, and what a person can do:
-/// `1 task is lost: node-b is silent; the task waits for node-b to come back; ...`.
+/// Reports how many tasks are on silent nodes, what happens to them and what a user can do: `1 task
+/// is lost: node-b is silent; the task waits for node-b to come back; ...`.
 fn lost(scene: &Scene<'_>) -> Option<String> {
     let (mut tasks, mut wait, mut nodes) = (0, true, BTreeSet::new());
     let mut lost = None;
     for member in scene.cast.members.values() {
         if let TaskState::Lost { node, replaceable: false, .. } = member.task.state() {
             tasks += 1;
-            // Of several none is meant more than the others.
+            // If there are several, no particular one is named.
             lost = Some(member.task).filter(|_| tasks == 1);
             wait &= member.task.loss().is_some_and(|loss| loss.waits);
             nodes.insert(node);
@@ -162,7 +162,7 @@ fn count(scene: &Scene<'_>, status: &mut JobStatus) {
     }
     status.total = scene.roster.total();
     if is_ending {
-        // What was never started will not be.
+        // What was not started will not be started any more.
         ends.cancelled += status.total.saturating_sub(ends.total()).saturating_sub(there);
     }
     status.active = active;
@@ -172,7 +172,8 @@ fn count(scene: &Scene<'_>, status: &mut JobStatus) {
     status.pending = status.total.saturating_sub(ends.total()).saturating_sub(active);
 }
 
-/// Takes over what removed tasks can no longer tell: retries and reasons only grow in a run.
+/// Keeps what can no longer be read from removed tasks. Retries and reasons only increase during a
+/// run.
 fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
     let failures = scene.cast.members.values().map(|member| member.task.spec.failures);
     let retries = failures.fold(0, u32::saturating_add);
@@ -200,7 +201,7 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
         let (count, message) = seen.entry(why).or_default();
         *count += 1;
         if message.is_none() {
-            // What is there of an earlier attempt says nothing of this one.
+            // The message belongs to an earlier attempt.
             let said = member.task.status.message.as_deref();
             let said = said.filter(|_| member.task.report().is_some());
             *message = said.map(|text| shortened(text, PAST_MESSAGE_CHARS_MAX));
@@ -215,12 +216,12 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
     status.failures = most_frequent(seen.into_iter().map(counted).collect());
 }
 
-/// Why attempts ended that were tried again, with what is `known` of attempts that are forgotten by
-/// now.
+/// The reasons for which attempts failed and were retried, including those of forgotten attempts,
+/// which are in `known`.
 fn retry_reasons(scene: &Scene<'_>, known: &[FailureCount]) -> Vec<FailureCount> {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
     for member in scene.cast.members.values().filter(|member| member.task.spec.failures > 0) {
-        // Of earlier runs, or evicted, are those that are not among the newest failures of a task.
+        // A task also keeps failures of earlier runs and evictions: only its newest failures count.
         let failures = usize::try_from(member.task.spec.failures).unwrap_or(usize::MAX);
         let ended = member.task.status.attempts.iter().rev();
         let failed = ended.filter(|it| matches!(it.phase, TaskPhase::Failed | TaskPhase::TimedOut));
@@ -258,7 +259,7 @@ fn start(scene: &Scene<'_>, status: &mut JobStatus) {
     status.started_at = bound.map(|binding| binding.at).min();
 }
 
-/// Suspended time is kept apart, since it does not count for the timeout.
+/// Suspended time is counted separately, because it does not count towards the timeout.
 fn hold(scene: &Scene<'_>, status: &mut JobStatus, is_over: bool) {
     let now = scene.view.now;
     let is_held = scene.course == Course::Suspended && !is_over;
@@ -286,8 +287,8 @@ fn phase(scene: &Scene<'_>, status: &JobStatus, is_over: bool) -> JobPhase {
     }
 }
 
-/// Whether the two differ in more than counts. What a job that goes on says of some of its tasks is
-/// like its counts: it changes with every step of a large job.
+/// Whether the two differ in more than counts. What the job reports about single tasks is treated
+/// like counts, since it changes with every step of a large job.
 pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
     let goes_on = |it: &JobStatus| it.active > 0 && stalled(&it.conditions).is_none();
     let says_the_same = before.message == next.message && before.conditions == next.conditions;
@@ -295,8 +296,8 @@ pub(super) fn is_urgent(before: &JobStatus, next: &JobStatus) -> bool {
     says_what_counts || without_counts(before) != without_counts(next)
 }
 
-/// A status but for its counts and what is said of them. Every field is named here, so that of a
-/// new one somebody decides whether it may be written later.
+/// A status without its counts and what is reported about them. Every field is listed, so that for
+/// a new field somebody has to decide whether it may be written later.
 fn without_counts(status: &JobStatus) -> impl PartialEq {
     let JobStatus {
         phase,
@@ -328,14 +329,14 @@ fn without_counts(status: &JobStatus) -> impl PartialEq {
     (is_what, started_at, finished_at, suspended_at, suspended_seconds)
 }
 
-/// What people are told of the step to `next`.
+/// What to report to users about the change to `next`.
 pub(super) fn notices(scene: &Scene<'_>, next: &JobStatus) -> impl Iterator<Item = Notice> {
     let job = scene.view.job;
     let changed = replaced(&job.status, next).into_iter().chain(scaled_down(scene, next));
     changed.chain(run_again(scene)).chain(ended(job, next))
 }
 
-/// That listed tasks run again, and how many of those that run are stopped for it.
+/// Reports that listed tasks run again, and how many running ones are stopped for that.
 fn run_again(scene: &Scene<'_>) -> Option<Notice> {
     let again = &scene.roster.again;
     let is_stopped = |member: &&Member<'_>| {
@@ -351,7 +352,8 @@ fn run_again(scene: &Scene<'_>) -> Option<Notice> {
     })
 }
 
-/// That the run has fewer tasks from now on, and how many of those that run are stopped for it.
+/// Reports that the run has fewer tasks from now on, and how many running ones are stopped for
+/// that.
 fn scaled_down(scene: &Scene<'_>, next: &JobStatus) -> Option<Notice> {
     let before = &scene.view.job.status;
     let is_less = next.run == before.run && next.total < before.total && !before.phase.is_final();
@@ -366,7 +368,7 @@ fn scaled_down(scene: &Scene<'_>, next: &JobStatus) -> Option<Notice> {
     })
 }
 
-/// That a run takes the place of one that has not ended.
+/// Reports that a new run replaces one that has not ended.
 fn replaced(before: &JobStatus, next: &JobStatus) -> Option<Notice> {
     let is_replaced = before.run > 0 && next.run != before.run && !before.phase.is_final();
     is_replaced.then(|| {
@@ -375,7 +377,7 @@ fn replaced(before: &JobStatus, next: &JobStatus) -> Option<Notice> {
     })
 }
 
-/// That the run has ended.
+/// Reports that the run has ended.
 fn ended(job: &Job, next: &JobStatus) -> Option<Notice> {
     let is_news = !job.status.phase.is_final() || job.status.run != next.run;
     let reason = match next.phase {
@@ -393,8 +395,8 @@ fn ended(job: &Job, next: &JobStatus) -> Option<Notice> {
     is_news.then_some(Notice { warning: next.phase != JobPhase::Succeeded, reason, message })
 }
 
-/// Says why the job cannot go on; all else stays as it is. A new revision that waits to be run is
-/// not observed yet: the generation is what tells that it is to be.
+/// Writes why the job cannot go on, and changes nothing else. A new revision that is waiting to run
+/// does not count as observed: the generation shows that it is still to come.
 pub(super) fn say(job: &mut Job, waiting: &Waiting, now: Timestamp) {
     let generation = job.generation();
     let awaits_run = job.status.run > 0 && Run::of(job).opens;

@@ -79,15 +79,15 @@ fn go_on(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
     groups
 }
 
-/// How many tasks are made by this.
+/// How many tasks this creates.
 fn made(creations: Option<&Parcel>) -> u32 {
     let made = creations.map_or(0, |parcel| parcel.action.ops());
     u32::try_from(made).unwrap_or(u32::MAX)
 }
 
-/// That more tasks than the `open` ones are wanted and may not be open at once. Those that the plan
-/// starts count: otherwise the status would say something else each time that a task ends and the
-/// next one starts.
+/// Reports that the run needs more than the `open` tasks and may not have them open at once. Tasks
+/// that the plan starts count as open. Otherwise the status would change each time a task ends and
+/// the next one starts.
 fn limited(scene: &Scene<'_>, open: u32, limit: u32) -> Option<Waiting> {
     let is_limited = open >= limit && open < scene.roster.total();
     is_limited.then_some(match scene.view.job.spec.parallelism {
@@ -110,7 +110,7 @@ fn evict(task: &Task, cause: StopCause) -> Group {
     Action::evict(task, cause.reason, cause.message).into()
 }
 
-/// Stops what is not wanted, and all else, too, if there is a cause to.
+/// Stops the tasks that are not needed or, if there is a cause, all tasks.
 fn stops(scene: &Scene<'_>, all: Option<StopCause>) -> Vec<Group> {
     let replaced = format!("replaced by run {}", scene.run.number);
     let replaced = all.clone().unwrap_or(StopCause::new(StopReason::Revision, replaced));
@@ -134,7 +134,7 @@ fn stops(scene: &Scene<'_>, all: Option<StopCause>) -> Vec<Group> {
     wanted.chain(unwanted).take(ROUND_OPS_MAX).collect()
 }
 
-/// Why the run does not want a task of the job.
+/// Why the run does not need a task of the job.
 fn unwanted(scene: &Scene<'_>, task: &Task) -> StopCause {
     let Scene { view, run, roster, .. } = scene;
     let job = view.job.name();
@@ -157,8 +157,8 @@ fn unwanted(scene: &Scene<'_>, task: &Task) -> StopCause {
     StopCause::new(StopReason::ScaleDown, why)
 }
 
-/// Pending tasks beyond a lowered parallelism, the last ones first. Stopped like this they wait as
-/// cancelled attempts, which the scheduler does not bind; what runs goes on.
+/// The pending tasks beyond a lowered parallelism, last ones first. They are stopped, and then wait
+/// as cancelled attempts, which the scheduler does not bind. Running tasks continue.
 fn surplus<'a>(scene: &'a Scene<'a>, open: u32) -> Vec<&'a Member<'a>> {
     let Some(parallelism) = scene.view.job.spec.parallelism else {
         return Vec::new();
@@ -197,8 +197,8 @@ fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
     again.into_iter().map(retry).collect()
 }
 
-/// Whether people are told that a task is tried again: not where it is taken up after a suspension,
-/// or runs for a new revision.
+/// Whether the retry of a task is reported. It is not if the task continues after a suspension or
+/// runs for a new revision.
 fn is_told(task: &Task) -> bool {
     !matches!(
         task.state(),
@@ -208,7 +208,7 @@ fn is_told(task: &Task) -> bool {
     )
 }
 
-/// Tasks of an earlier run that have ended are taken into this one.
+/// Takes over ended tasks of an earlier run into this one.
 fn reruns(scene: &Scene<'_>, slots: &mut u32) -> Vec<Parcel> {
     let ended = scene
         .cast
@@ -232,13 +232,13 @@ fn reruns(scene: &Scene<'_>, slots: &mut u32) -> Vec<Parcel> {
     reruns
 }
 
-/// A change that gives a task this own part.
+/// A change that also sets how a task differs from the template.
 fn with_overrides(overrides: &Overrides, task: &Task, change: TaskChange) -> Parcel {
     let sized = Parcel::of_task(Action::task(task, change), task);
     Parcel { bytes: sized.bytes + json_bytes(overrides), ..sized }
 }
 
-/// Tasks that are not there yet.
+/// Creates missing tasks.
 fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Option<Parcel> {
     let Scene { view, run, roster, record, cast, template, .. } = scene;
     let there = cast.members.len() + cast.predecessors.len();
@@ -263,7 +263,7 @@ fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Option<Parcel> {
         }
         let name = roster.object_name(view.job.name(), index);
         if let Some(holder) = view.taken.get(&name) {
-            // The first of each kind is enough, and of many names all are often taken.
+            // The first of each kind is enough, since often many names are taken.
             let waiting = name_taken(*holder, &name);
             if !plan.waiting.iter().any(|other| other.reason() == waiting.reason()) {
                 plan.waiting.push(waiting);
@@ -284,8 +284,8 @@ fn name_taken(holder: Holder, name: &str) -> Waiting {
     }
 }
 
-/// What is wanted of pending tasks, changed in place. Not where the template itself changed and the
-/// job says that this is nothing to tasks that exist.
+/// Updates pending tasks in place. Not if the template itself has changed and the job does not
+/// apply changes to existing tasks.
 fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Parcel> {
     let Scene { view, run, roster, cast, template, .. } = scene;
     if !is_revision(&view.job.spec, &run.revision) {
@@ -317,8 +317,8 @@ fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Parcel> {
         .collect()
 }
 
-/// Groups of what needs the TaskTemplate. Where that is not there yet, it comes with as many of
-/// them as fit beside it, and the rest waits until it is.
+/// Groups that need the TaskTemplate. If it does not exist yet, one group creates it together with
+/// as many tasks as fit, and the rest waits until it exists.
 fn with_template(scene: &Scene<'_>, starts: Vec<Parcel>, amends: Vec<Parcel>) -> Vec<Group> {
     if scene.view.template.is_none() {
         let template = Action::create(scene.template.clone()).into();

@@ -1,4 +1,4 @@
-//! What the tasks of a run wait for, counted for the job's status.
+//! Counts what the tasks of a run wait for, for the job's status.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -13,11 +13,10 @@ use api::task::{PAST_MESSAGE_CHARS_MAX, Task};
 
 use super::{Course, Scene, Waiting};
 
-/// Reasons that a status counts one by one.
+/// How many reasons a status counts separately.
 const REASONS_MAX: usize = 5;
 
-/// Of the tasks with one reason: how many there are, the first of them, and when the first one may
-/// start.
+/// The tasks with one reason: their number, the first of them, and when the first one may start.
 #[derive(Default)]
 struct Tally<'a> {
     count: u32,
@@ -25,9 +24,9 @@ struct Tally<'a> {
     until: Option<Timestamp>,
 }
 
-/// What tasks of the run wait for, the most frequent reasons first. `waiting` is what keeps the
-/// plan from doing more; `status` has the run's counts already. A run that ends or is suspended
-/// waits for nothing: its pending tasks are stopped.
+/// What the tasks of the run wait for, the most frequent reasons first. `waiting` is what keeps the
+/// plan from doing more, and `status` already has the counts of the run. In a run that ends or is
+/// suspended, nothing waits: its pending tasks are stopped.
 pub(super) fn counts(
     scene: &Scene<'_>,
     status: &JobStatus,
@@ -46,7 +45,7 @@ pub(super) fn counts(
         }
     }
     for (why, limit) in waiting.iter().filter_map(|why| Some((why, why.limit()?))) {
-        // What runs beyond a limit that was lowered goes on.
+        // Tasks beyond a lowered limit keep running.
         let unfinished = status.pending.saturating_add(status.active);
         let count = unfinished.saturating_sub(limit.max(status.active));
         if count > 0 {
@@ -78,8 +77,8 @@ pub(super) fn counts(
     counts
 }
 
-/// Why a pending task has no node, and until when at least. Nothing where it only waits for the
-/// scheduler's next look.
+/// Why a pending task has no node, and until when at least. `None` if it only waits for the
+/// scheduler to get to it.
 fn of_task(task: &Task) -> Option<(&'static str, Cow<'_, str>, Option<Timestamp>)> {
     if let Some(why) = task.unschedulable() {
         return Some((UNSCHEDULABLE, why.into(), None));
@@ -90,7 +89,7 @@ fn of_task(task: &Task) -> Option<(&'static str, Cow<'_, str>, Option<Timestamp>
     }
 }
 
-/// Why no node takes what waits: the reason of the first task that has one.
+/// Why no node accepts the waiting tasks: the reason of the first task that has one.
 pub(super) fn unfit<'a>(scene: &Scene<'a>) -> Option<&'a str> {
     if scene.course != Course::Usual {
         return None;
@@ -99,14 +98,14 @@ pub(super) fn unfit<'a>(scene: &Scene<'a>) -> Option<&'a str> {
     pending.find_map(|member| member.task.unschedulable())
 }
 
-/// That a name is free in a while, where that holds something up.
+/// Reports that the job waits for a name to become free.
 pub(super) fn predecessor(waiting: &[Waiting]) -> Option<String> {
     let is = |it: &&Waiting| matches!(it, Waiting::Predecessor { .. });
     waiting.iter().find(is).map(ToString::to_string)
 }
 
-/// What is tried again after a while, where nothing of the job runs meanwhile: its first such task.
-/// Without this a job whose every attempt fails at once looks as if nothing happened.
+/// The first task that is retried later, if nothing of the job runs meanwhile. Without this, it
+/// would look as if nothing happened in a job whose every attempt fails at once.
 pub(super) fn retrying(scene: &Scene<'_>, status: &JobStatus) -> Option<String> {
     if scene.course != Course::Usual || status.active > 0 {
         return None;
