@@ -66,8 +66,8 @@ pub(super) struct Entered {
 }
 
 fn entered(parts: &mut Parts) -> Result<&mut Entered, Refused> {
-    let of_no_door = || Refusal::new(Why::Internal, "the request did not pass the gate");
-    parts.extensions.get_mut().ok_or_else(|| of_no_door().into())
+    let ungated = || Refusal::new(Why::Internal, "the request did not pass the gate");
+    parts.extensions.get_mut().ok_or_else(|| ungated().into())
 }
 
 /// A request that was let in.

@@ -1,6 +1,6 @@
 //! HTTP: from a request to an answer.
 //! A request passes the layers ([`layers`]) and the router ([`routes`], which is derived from the
-//! tables in [`paths`] and [`api::verb`]). Then its permission is checked ([`door`]), and a handler
+//! tables in [`paths`] and [`api::verb`]). Then its permission is checked ([`gated`]), and a handler
 //! gets it in typed parts ([`extract`]).
 
 mod agents;
@@ -11,11 +11,11 @@ mod change;
 mod cluster;
 mod delete;
 mod discovery;
-mod door;
 mod exec;
 mod extract;
 #[cfg(test)]
 mod gate_tests;
+mod gated;
 mod layers;
 mod leases;
 mod log;

@@ -11,8 +11,8 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, any};
 use http::{HeaderValue, StatusCode};
 
-use super::door::{self, Behind, Endpoint};
 use super::extract::{Answer, AsTable, Call, Place};
+use super::gated::{self, Endpoint, Gated};
 use super::paths::{Fixed, ObjectPaths, Target, served};
 use super::query::Query;
 use super::{
@@ -35,7 +35,7 @@ pub(super) fn routes(server: &Arc<Server>) -> Router {
         router = with_objects(router, server, kind);
     }
     let unknown = any(async |State(server): State<Arc<Server>>, request: Request| {
-        door::unknown_path(&server, &request)
+        gated::unknown_path(&server, &request)
     });
     let unknown = layers::around_path(unknown, server, UNKNOWN);
     router.fallback_service(unknown.with_state(Arc::clone(server))).with_state(Arc::clone(server))
@@ -96,7 +96,7 @@ impl Methods {
             Verb::Delete => (MethodFilter::DELETE, "DELETE"),
         };
         let endpoint = Endpoint { verb, target: self.target };
-        let mut method = MethodRouter::new().on(filter, Behind { endpoint, handler });
+        let mut method = MethodRouter::new().on(filter, Gated { endpoint, handler });
         if verb == Verb::List {
             method = layers::compressed(method);
         }
@@ -118,7 +118,7 @@ impl Methods {
         let allowed = HeaderValue::try_from(self.allowed.join(", ")).expect("methods are words");
         let target = self.target;
         let other = async move |State(server): State<Arc<Server>>, request: Request| {
-            door::other_method(&server, (target, allowed), &request)
+            gated::other_method(&server, (target, allowed), &request)
         };
         let methods = self.router.head(other.clone()).fallback(other);
         layers::around_path(methods, server, target.label())

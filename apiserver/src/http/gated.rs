@@ -3,7 +3,7 @@
 //!
 //! # Invariants
 //!
-//! * Every handler is behind a [`Behind`]: it is called with what [`enter`] has stored in the
+//! * Every handler is behind a [`Gated`]: it is called with what [`enter`] has stored in the
 //!   request, and [`enter`] stores nothing for a requester that was not let in.
 
 use std::sync::Arc;
@@ -36,12 +36,12 @@ pub(super) struct Endpoint {
 
 /// A handler behind the checks.
 #[derive(Clone)]
-pub(super) struct Behind<H> {
+pub(super) struct Gated<H> {
     pub(super) endpoint: Endpoint,
     pub(super) handler: H,
 }
 
-impl<H, T> Handler<(Endpoint, T), Arc<Server>> for Behind<H>
+impl<H, T> Handler<(Endpoint, T), Arc<Server>> for Gated<H>
 where
     H: Handler<T, Arc<Server>>,
     T: 'static,
