@@ -86,6 +86,7 @@ impl fmt::Display for Waiting {
 /// Decides what to do next about the workflow.
 pub fn plan(view: &View<'_>) -> Plan {
     let workflow = view.workflow;
+    // Its runs go with it, so a new one would be deleted at once.
     if workflow.is_deleting() {
         return Plan::default();
     }
@@ -117,6 +118,7 @@ pub fn plan(view: &View<'_>) -> Plan {
             if !held {
                 status.revision = now;
             }
+        // Users start the runs of this workflow themselves.
         } else if !workflow.spec.run_on_apply.unwrap_or(true) {
             status.revision = now;
             status.last_run = None;

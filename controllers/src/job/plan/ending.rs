@@ -7,13 +7,13 @@ use api::task::StopReason;
 use api::{Job, Timestamp};
 use jiff::SignedDuration;
 
-use super::cast::Cast;
+use super::by_role::TasksByRole;
 use super::cause::StopCause;
 use super::outcome::Verdict;
 use super::record::Record;
-use super::roster::Roster;
 use super::status::ends_of;
-use super::{Run, Scene, View};
+use super::wanted_tasks::WantedTasks;
+use super::{PlanInput, Run, View};
 
 /// The decision that the run ends, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,9 +28,9 @@ pub(super) struct Ending {
 pub(super) fn ending(
     view: &View<'_>,
     run: &Run,
-    roster: &Roster,
+    wanted_tasks: &WantedTasks,
     record: &Record<'_>,
-    cast: &Cast<'_>,
+    by_role: &TasksByRole<'_>,
 ) -> Option<Ending> {
     let (spec, status) = (&view.job.spec, &view.job.status);
     // The decision was stored before its tasks were stopped. What led to it may be gone by now, and
@@ -54,15 +54,15 @@ pub(super) fn ending(
     if run.opens {
         return None;
     }
-    for (index, member) in &cast.members {
+    for (index, member) in &by_role.members {
         if let Verdict::FailsJob { why } = &member.verdict {
-            let name = roster.object_name(view.job.name(), *index);
+            let name = wanted_tasks.object_name(view.job.name(), *index);
             return end(JobPhase::Failed, format!("task {name} failed the job: {why}"));
         }
     }
-    let allowed = spec.max_failed_tasks.map_or(0, |most| most.of(roster.total()));
+    let allowed = spec.max_failed_tasks.map_or(0, |most| most.of(wanted_tasks.total()));
     // More tasks have failed for good than the job tolerates, so the others would run for nothing.
-    if failed(roster, record, cast) > allowed {
+    if failed(wanted_tasks, record, by_role) > allowed {
         // The status counts how the tasks ended, which says more.
         return Some(Ending { phase: JobPhase::Failed, message: None });
     }
@@ -74,15 +74,15 @@ pub(super) fn ending(
 }
 
 /// Why the tasks of a run that ends are stopped.
-pub(super) fn cause(scene: &Scene<'_>, ending: &Ending) -> StopCause {
-    let spec = &scene.view.job.spec;
+pub(super) fn cause(input: &PlanInput<'_>, ending: &Ending) -> StopCause {
+    let spec = &input.view.job.spec;
     match ending.phase {
         JobPhase::TimedOut => {
             let after = spec.timeout.map(|limit| format!(" after {limit}")).unwrap_or_default();
             StopCause::new(StopReason::JobEnded, format!("job timed out{after}"))
         }
         JobPhase::Failed => {
-            let why = ending.message.clone().unwrap_or_else(|| failed_tasks(scene));
+            let why = ending.message.clone().unwrap_or_else(|| failed_tasks(input));
             StopCause::new(StopReason::JobEnded, why)
         }
         JobPhase::Pending
@@ -98,15 +98,15 @@ pub(super) fn cause(scene: &Scene<'_>, ending: &Ending) -> StopCause {
 }
 
 /// Which tasks failed, in a few words, such as `task load-3 failed`.
-fn failed_tasks(scene: &Scene<'_>) -> String {
-    let Scene { roster, record, cast, .. } = scene;
+fn failed_tasks(input: &PlanInput<'_>) -> String {
+    let PlanInput { wanted_tasks, record, by_role, .. } = input;
     let gave_up = |index: u32, verdict: &Verdict| match verdict {
         Verdict::Done { end, .. } => *end == End::Failed,
         Verdict::Recorded => record.get(index) == Some(End::Failed),
         Verdict::FailsJob { .. } | Verdict::Open | Verdict::Again(_) | Verdict::Anew => false,
     };
-    let count = failed(roster, record, cast);
-    let mut known = cast.members.iter().filter(|(index, it)| gave_up(**index, &it.verdict));
+    let count = failed(wanted_tasks, record, by_role);
+    let mut known = by_role.members.iter().filter(|(index, it)| gave_up(**index, &it.verdict));
     match known.next() {
         Some((_, member)) if count == 1 => {
             format!("task {} failed", member.task.name())
@@ -116,12 +116,12 @@ fn failed_tasks(scene: &Scene<'_>) -> String {
 }
 
 /// How many tasks of the run have failed for good.
-fn failed(roster: &Roster, record: &Record<'_>, cast: &Cast<'_>) -> u32 {
-    let gave_up = cast
+fn failed(wanted_tasks: &WantedTasks, record: &Record<'_>, by_role: &TasksByRole<'_>) -> u32 {
+    let gave_up = by_role
         .members
         .values()
         .filter(|member| matches!(&member.verdict, Verdict::Done { end: End::Failed, .. }));
-    ends_of(roster, record)
+    ends_of(wanted_tasks, record)
         .failed
         .saturating_add(u32::try_from(gave_up.count()).unwrap_or(u32::MAX))
 }

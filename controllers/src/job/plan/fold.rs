@@ -11,9 +11,9 @@ use api::task::transition::TaskChange;
 use crate::action::{Action, Group, ObjectRef};
 use crate::packing::{self, Parcel, task_bytes};
 
-use super::cast::Member;
+use super::by_role::Member;
 use super::outcome::{self, Verdict};
-use super::{Course, GROUP_OPS, ROUND_OPS_MAX, Scene};
+use super::{Course, GROUP_OPS, PlanInput, ROUND_OPS_MAX};
 
 /// The end of a task that is to be recorded.
 struct Fold<'a> {
@@ -25,11 +25,12 @@ struct Fold<'a> {
 /// that they still have this end. Successes need no such condition, since nothing in the run
 /// depends on a success being taken back. So many successes of a chunk are recorded at once, and
 /// their tasks are marked as recorded after that was seen.
-pub(super) fn groups(scene: &Scene<'_>) -> Vec<Group> {
+pub(super) fn groups(input: &PlanInput<'_>) -> Vec<Group> {
     let mut chunks: BTreeMap<(u32, u32), Vec<Fold<'_>>> = BTreeMap::new();
-    let members = scene.cast.members.values().map(|member| (member, end_of_member(scene, member)));
-    let strays = scene.cast.strays.iter().chain(retired(scene));
-    let strays = strays.map(|member| (member, end_of_stray(scene, member)));
+    let members =
+        input.by_role.members.values().map(|member| (member, end_of_member(input, member)));
+    let strays = input.by_role.strays.iter().chain(retired(input));
+    let strays = strays.map(|member| (member, end_of_stray(input, member)));
     let ended = members.chain(strays).filter_map(|(member, end)| Some(Fold { member, end: end? }));
     for fold in ended {
         let spec = &fold.member.task.spec;
@@ -39,14 +40,14 @@ pub(super) fn groups(scene: &Scene<'_>) -> Vec<Group> {
     let mut room = ROUND_OPS_MAX;
     for ((run, _), mut folds) in chunks {
         if folds.len() > GROUP_OPS {
-            let (news, rest) = folds.into_iter().partition(|fold| is_new_success(scene, fold));
+            let (news, rest) = folds.into_iter().partition(|fold| is_new_success(input, fold));
             let news: Vec<Fold<'_>> = news;
-            groups.extend((!news.is_empty()).then(|| Group::from(record(scene, run, &news))));
+            groups.extend((!news.is_empty()).then(|| Group::from(record(input, run, &news))));
             folds = rest;
         }
         folds.truncate(room);
         room -= folds.len();
-        groups.extend(with_tasks(scene, run, &folds));
+        groups.extend(with_tasks(input, run, &folds));
     }
     groups
 }
@@ -59,25 +60,25 @@ pub(super) fn leaves_tasks_untold(group: &Group) -> bool {
 }
 
 /// Whether it is a success that is not in the record yet.
-fn is_new_success(scene: &Scene<'_>, fold: &Fold<'_>) -> bool {
+fn is_new_success(input: &PlanInput<'_>, fold: &Fold<'_>) -> bool {
     let spec = &fold.member.task.spec;
-    let of_run = spec.run == scene.run.number;
-    of_run && fold.end == End::Succeeded && scene.record.get(spec.index).is_none()
+    let of_run = spec.run == input.run.number;
+    of_run && fold.end == End::Succeeded && input.record.get(spec.index).is_none()
 }
 
 /// Tasks of an earlier run that this run will no longer take over.
-fn retired<'a>(scene: &'a Scene<'a>) -> impl Iterator<Item = &'a Member<'a>> {
-    let ending = scene.course == Course::Ending;
-    scene.cast.predecessors.values().filter(move |_| ending)
+fn retired<'a>(input: &'a PlanInput<'a>) -> impl Iterator<Item = &'a Member<'a>> {
+    let ending = input.course == Course::Ending;
+    input.by_role.predecessors.values().filter(move |_| ending)
 }
 
-fn record(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Action {
+fn record(input: &PlanInput<'_>, run: u32, folds: &[Fold<'_>]) -> Action {
     let ends = folds.iter().map(|fold| (fold.member.task.spec.index, fold.end)).collect();
-    Action::Record { job: ObjectRef::of(scene.view.job), run, ends }
+    Action::Record { job: ObjectRef::of(input.view.job), run, ends }
 }
 
 /// Records ends and marks the tasks, as many as fit into a group: each task is written as a whole.
-fn with_tasks(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Vec<Group> {
+fn with_tasks(input: &PlanInput<'_>, run: u32, folds: &[Fold<'_>]) -> Vec<Group> {
     let tasks = folds.iter().map(|fold| fold.member.task);
     let tasks = tasks
         .map(|task| Parcel::of_task(Action::task(task, TaskChange::Record), task))
@@ -86,16 +87,16 @@ fn with_tasks(scene: &Scene<'_>, run: u32, folds: &[Fold<'_>]) -> Vec<Group> {
     let group = |tasks: Group| {
         let (folds, after) = rest.split_at(tasks.ops());
         rest = after;
-        let record = std::iter::once(record(scene, run, folds));
+        let record = std::iter::once(record(input, run, folds));
         Group { actions: record.chain(tasks.actions).collect() }
     };
     packing::groups(tasks, GROUP_OPS).into_iter().map(group).collect()
 }
 
 /// Whether a group that records ends has room for the job's status, too.
-pub(super) fn leaves_room_for_status(scene: &Scene<'_>, group: &Group) -> bool {
+pub(super) fn leaves_room_for_status(input: &PlanInput<'_>, group: &Group) -> bool {
     let tasks: BTreeMap<&str, &Task> =
-        scene.cast.all().map(|member| (member.task.name(), member.task)).collect();
+        input.by_role.all().map(|member| (member.task.name(), member.task)).collect();
     let bytes_of = |action: &Action| match action {
         Action::Task { task, .. } => {
             tasks.get(task.key.name.as_str()).map_or(0, |task| task_bytes(task))
@@ -111,11 +112,11 @@ pub(super) fn leaves_room_for_status(scene: &Scene<'_>, group: &Group) -> bool {
     };
     let bytes: usize = group.actions.iter().map(bytes_of).sum();
     bytes + OBJECT_BYTES_MAX <= GROUP_BYTES_MAX
-        || bytes + json_bytes(scene.view.job) + ADDED_BYTES <= GROUP_BYTES_MAX
+        || bytes + json_bytes(input.view.job) + ADDED_BYTES <= GROUP_BYTES_MAX
 }
 
-fn end_of_member(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
-    match (&member.verdict, scene.course) {
+fn end_of_member(input: &PlanInput<'_>, member: &Member<'_>) -> Option<End> {
+    match (&member.verdict, input.course) {
         (Verdict::Done { end, .. }, _) => Some(*end),
         (Verdict::Again(_) | Verdict::Anew, Course::Ending) => {
             Some(outcome::end_without_retry(member.task))
@@ -131,9 +132,9 @@ fn end_of_member(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
 }
 
 /// A task that the run does not need is not retried. An end that is already recorded stays.
-fn end_of_stray(scene: &Scene<'_>, member: &Member<'_>) -> Option<End> {
+fn end_of_stray(input: &PlanInput<'_>, member: &Member<'_>) -> Option<End> {
     let spec = &member.task.spec;
-    let known = if spec.run == scene.run.number { scene.record.get(spec.index) } else { None };
+    let known = if spec.run == input.run.number { input.record.get(spec.index) } else { None };
     let end = match &member.verdict {
         Verdict::Done { end, .. } => *end,
         // A change of the job removed it before it was retried. The change may be reverted, and

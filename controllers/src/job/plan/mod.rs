@@ -10,7 +10,7 @@
 //! * On the state that its own actions lead to, `plan` returns nothing (it is a fixpoint).
 //! * The cost is that of the task objects and the chunks of the record, not of all indexes.
 
-mod cast;
+mod by_role;
 mod cause;
 mod ending;
 mod fold;
@@ -18,10 +18,10 @@ mod objects;
 mod outcome;
 mod record;
 mod retention;
-mod roster;
 mod status;
 mod steps;
 mod waits;
+mod wanted_tasks;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -34,9 +34,9 @@ use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 
 use crate::action::{Action, Group};
 use crate::packing::{self, Parcel};
-use cast::Cast;
+use by_role::TasksByRole;
 use record::Record;
-use roster::{Known, Roster};
+use wanted_tasks::{Known, WantedTasks};
 
 pub(crate) use objects::template;
 
@@ -289,24 +289,27 @@ pub fn template_name(job: &Job) -> String {
 /// Decides what to do next about the job.
 pub fn plan(view: &View<'_>) -> Plan {
     let job = view.job;
+    // The garbage collector stops and removes the tasks. A plan made now would start them again.
     if job.is_deleting() {
         return Plan { waiting: vec![Waiting::Deletion], ..Plan::default() };
     }
     let run = Run::of(job);
     let known = Known::of(job, &run);
-    let (roster, missing) = Roster::of(job, view.partition_set, &known);
-    if let Some(why) = outgrown(job, &roster, known.indexes) {
+    let (wanted_tasks, missing) = WantedTasks::of(job, view.partition_set, &known);
+    // The status could not be written, and with it nothing else of the run.
+    if let Some(why) = outgrown(job, &wanted_tasks, known.indexes) {
         return failed(view, &why);
     }
     let template = template(job);
     // A run that has ended no longer needs its set.
     let is_over = !run.opens && job.status.phase.is_final();
     let missing = missing.filter(|it| !is_over || !matches!(it, Waiting::NoPartitionSet { .. }));
-    let obstacle = missing.or_else(|| obstacle(view, &roster, &template));
+    let obstacle = missing.or_else(|| obstacle(view, &wanted_tasks, &template));
     let record = Record::of(view.chunks, run.number);
-    let cast = Cast::of(view, &run, &roster, &record);
-    let ending = ending::ending(view, &run, &roster, &record, &cast);
+    let by_role = TasksByRole::of(view, &run, &wanted_tasks, &record);
+    let ending = ending::ending(view, &run, &wanted_tasks, &record, &by_role);
     let course = match (&ending, &obstacle) {
+        // A run that ends does so even if it is suspended or cannot create tasks.
         (Some(_), _) => Course::Ending,
         (None, _) if job.spec.is_suspended() => Course::Suspended,
         // A job that is cancelled or suspended goes on without the missing objects. Otherwise a
@@ -314,12 +317,16 @@ pub fn plan(view: &View<'_>) -> Plan {
         (None, Some(obstacle)) if run.opens => return blocked(view, obstacle.clone()),
         (None, _) => Course::Usual,
     };
-    act(&Scene { view, run, roster, record, cast, course, ending, template, obstacle })
+    act(&PlanInput { view, run, wanted_tasks, record, by_role, course, ending, template, obstacle })
 }
 
 /// What keeps the job from creating tasks although it is known which ones.
-fn obstacle(view: &View<'_>, roster: &Roster, template: &TaskTemplate) -> Option<Waiting> {
-    if let Some(name) = roster.clashes.first() {
+fn obstacle(
+    view: &View<'_>,
+    wanted_tasks: &WantedTasks,
+    template: &TaskTemplate,
+) -> Option<Waiting> {
+    if let Some(name) = wanted_tasks.clashes.first() {
         return Some(Waiting::SameName { name: name.clone() });
     }
     if let (Some(target), Some(set)) = (&view.job.spec.target, view.partition_set)
@@ -336,17 +343,18 @@ fn obstacle(view: &View<'_>, roster: &Roster, template: &TaskTemplate) -> Option
 /// Whether the job has become too large to store what each index stands for, and by how much. When
 /// a manifest is applied, the apiserver checks this. When a set gets more partitions, it can only
 /// be noticed here.
-fn outgrown(job: &Job, roster: &Roster, before: &[String]) -> Option<String> {
-    if roster.indexes.len() <= before.len() {
+fn outgrown(job: &Job, wanted_tasks: &WantedTasks, before: &[String]) -> Option<String> {
+    if wanted_tasks.indexes.len() <= before.len() {
         return None;
     }
     let mut next = job.clone();
-    (next.status.indexes, next.status.parts) = (roster.indexes.clone(), roster.parts.clone());
+    (next.status.indexes, next.status.parts) =
+        (wanted_tasks.indexes.clone(), wanted_tasks.parts.clone());
     let bytes = json_bytes(&next) + ADDED_BYTES;
     (bytes > OBJECT_BYTES_MAX).then(|| {
         format!(
             "the job and the names of its {} tasks take {bytes} bytes, {} more than can be stored",
-            roster.indexes.len(),
+            wanted_tasks.indexes.len(),
             bytes - OBJECT_BYTES_MAX
         )
     })
@@ -362,12 +370,12 @@ fn failed(view: &View<'_>, why: &str) -> Plan {
 
 /// The input of a plan, with everything that is derived from it.
 #[derive(Debug)]
-struct Scene<'a> {
+struct PlanInput<'a> {
     view: &'a View<'a>,
     run: Run,
-    roster: Roster,
+    wanted_tasks: WantedTasks,
     record: Record<'a>,
-    cast: Cast<'a>,
+    by_role: TasksByRole<'a>,
     course: Course,
     /// Whether and why the run ends before its last task has ended.
     ending: Option<ending::Ending>,
@@ -376,25 +384,25 @@ struct Scene<'a> {
     obstacle: Option<Waiting>,
 }
 
-fn act(scene: &Scene<'_>) -> Plan {
+fn act(input: &PlanInput<'_>) -> Plan {
     let mut plan = Plan::default();
-    let steps = steps::steps(scene, &mut plan);
-    let mut folds = fold::groups(scene);
+    let steps = steps::steps(input, &mut plan);
+    let mut folds = fold::groups(input);
     // The last group may also contain the status, if there is room for both.
     let before_the_end = match folds.as_slice() {
-        [last] if !fold::leaves_room_for_status(scene, last) => 2,
+        [last] if !fold::leaves_room_for_status(input, last) => 2,
         folds => folds.len(),
     };
-    let next = status::next(scene, before_the_end, &plan.waiting);
-    let before = &scene.view.job.status;
+    let next = status::next(input, before_the_end, &plan.waiting);
+    let before = &input.view.job.status;
     let write = (next != *before).then(|| {
-        let mut job = scene.view.job.clone();
+        let mut job = input.view.job.clone();
         job.status = next.clone();
         job
     });
-    plan.notices.extend(status::notices(scene, &next));
+    plan.notices.extend(status::notices(input, &next));
     match write {
-        Some(job) if scene.run.opens => {
+        Some(job) if input.run.opens => {
             // The status of a new run is written before anything else of the run. The group also
             // contains as many of the first tasks as fit. The event of this write leads to a plan
             // that creates the others.
@@ -402,6 +410,8 @@ fn act(scene: &Scene<'_>) -> Plan {
             let status = Action::status(job).into();
             plan.groups = vec![packing::beside(status, first.map(Parcel::from), GROUP_OPS + 1)];
         }
+        // The run ends in the same write as its last tasks are recorded, so that nobody sees one
+        // without the other.
         Some(job) if next.phase.is_final() && folds.len() <= 1 => {
             let mut last = folds.pop().unwrap_or_default();
             last.actions.push(Action::status(job));
@@ -424,18 +434,18 @@ fn act(scene: &Scene<'_>) -> Plan {
             plan.groups.extend(steps);
         }
     }
-    let removals = retention::removals(scene);
+    let removals = retention::removals(input);
     // A task that this plan changes must not be removed by the same plan.
-    let busy = scene.run.opens || next.ending != before.ending;
+    let busy = input.run.opens || next.ending != before.ending;
     if !busy {
         plan.groups.extend(removals.groups);
         plan.notices.extend(removals.notice);
     }
-    let deadline = ending::deadline(scene.view.job, scene.view.now);
-    let deadline = deadline.filter(|at| *at > scene.view.now);
+    let deadline = ending::deadline(input.view.job, input.view.now);
+    let deadline = deadline.filter(|at| *at > input.view.now);
     // A chunk causes no event. So the plan that marks the tasks as recorded has to be asked for
     // here.
-    let untold = plan.groups.iter().any(fold::leaves_tasks_untold).then_some(scene.view.now);
+    let untold = plan.groups.iter().any(fold::leaves_tasks_untold).then_some(input.view.now);
     plan.wake_at = [removals.wake_at, deadline, untold].into_iter().flatten().min();
     plan
 }

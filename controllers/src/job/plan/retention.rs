@@ -11,9 +11,9 @@ use api::task::{Task, TaskState};
 
 use crate::action::{Action, Group};
 
-use super::cast::Member;
+use super::by_role::Member;
 use super::outcome::Verdict;
-use super::{Course, GROUP_OPS, Notice, ROUND_OPS_MAX, Scene, steps};
+use super::{Course, GROUP_OPS, Notice, PlanInput, ROUND_OPS_MAX, steps};
 
 /// How many objects of succeeded tasks, and of other ended tasks, a large job keeps.
 const FINISHED_KEPT: usize = 1_000;
@@ -28,16 +28,16 @@ pub(super) struct Removals {
 }
 
 /// The objects that are no longer kept.
-pub(super) fn removals(scene: &Scene<'_>) -> Removals {
-    let now = scene.view.now;
-    let keep = scene.view.job.spec.keep_tasks().signed();
-    let surplus = surplus(scene);
-    let mut gone = deleted(scene);
+pub(super) fn removals(input: &PlanInput<'_>) -> Removals {
+    let now = input.view.now;
+    let keep = input.view.job.spec.keep_tasks().signed();
+    let surplus = surplus(input);
+    let mut gone = deleted(input);
     let notice = (!gone.is_empty()).then(|| notice(&gone));
     let mut wake_at: Option<Timestamp> = None;
-    let members = scene.cast.members.values().map(|member| (member, false));
-    let strays = scene.cast.strays.iter().map(|member| (member, is_in_the_way(scene, member)));
-    for (member, in_the_way) in members.chain(strays).chain(retired(scene)) {
+    let members = input.by_role.members.values().map(|member| (member, false));
+    let strays = input.by_role.strays.iter().map(|member| (member, is_in_the_way(input, member)));
+    for (member, in_the_way) in members.chain(strays).chain(retired(input)) {
         let task = member.task;
         // The object of a task is the only place that says how it ended, until the record has it.
         if member.verdict != Verdict::Recorded || is_held(task) {
@@ -64,15 +64,15 @@ fn is_held(task: &Task) -> bool {
 
 /// Tasks that were deleted before they had succeeded and that no longer run anywhere. Removing them
 /// frees their names, and the next look makes new tasks for their indexes.
-fn deleted<'a>(scene: &Scene<'a>) -> Vec<&'a Task> {
-    if scene.course == Course::Ending {
+fn deleted<'a>(input: &PlanInput<'a>) -> Vec<&'a Task> {
+    if input.course == Course::Ending {
         // No new tasks are made any more. How these ended has to be recorded first, as for all
         // others.
         return Vec::new();
     }
-    let members = scene.cast.members.values().filter(|member| member.verdict == Verdict::Anew);
+    let members = input.by_role.members.values().filter(|member| member.verdict == Verdict::Anew);
     // The result of a task of an earlier run does not matter: this run has work for its index.
-    let predecessors = scene.cast.predecessors.values();
+    let predecessors = input.by_role.predecessors.values();
     let predecessors = predecessors.filter(|it| it.task.is_deleting() && !it.is_open());
     let tasks = members.chain(predecessors).map(|member| member.task);
     tasks.filter(|task| !is_held(task)).collect()
@@ -86,29 +86,29 @@ fn notice(deleted: &[&Task]) -> Notice {
 
 /// Tasks of an earlier run that will not be taken over, because nothing is started in the run any
 /// more.
-fn retired<'a>(scene: &'a Scene<'a>) -> impl Iterator<Item = (&'a Member<'a>, bool)> {
-    let ending = scene.course == Course::Ending;
-    scene.cast.predecessors.values().filter(move |_| ending).map(|member| (member, false))
+fn retired<'a>(input: &'a PlanInput<'a>) -> impl Iterator<Item = (&'a Member<'a>, bool)> {
+    let ending = input.course == Course::Ending;
+    input.by_role.predecessors.values().filter(move |_| ending).map(|member| (member, false))
 }
 
 /// Whether another index needs the name of a task that is not needed.
-fn is_in_the_way(scene: &Scene<'_>, member: &Member<'_>) -> bool {
-    let wanted = scene.roster.index_named_as(scene.view.job.name(), member.task);
-    wanted.is_some_and(|index| scene.record.get(index).is_none())
+fn is_in_the_way(input: &PlanInput<'_>, member: &Member<'_>) -> bool {
+    let wanted = input.wanted_tasks.index_named_as(input.view.job.name(), member.task);
+    wanted.is_some_and(|index| input.record.get(index).is_none())
 }
 
 /// The recorded tasks of a large job beyond those that are kept.
-fn surplus<'a>(scene: &'a Scene<'a>) -> BTreeSet<&'a str> {
+fn surplus<'a>(input: &'a PlanInput<'a>) -> BTreeSet<&'a str> {
     // The objects of a small job cost little, and users expect to see all of them.
-    if scene.roster.total() <= SMALL_JOB_TASKS_MAX {
+    if input.wanted_tasks.total() <= SMALL_JOB_TASKS_MAX {
         return BTreeSet::new();
     }
     let recorded = |succeeded: bool| {
-        let mut tasks: Vec<&Task> = scene
-            .cast
+        let mut tasks: Vec<&Task> = input
+            .by_role
             .members
             .values()
-            .chain(&scene.cast.strays)
+            .chain(&input.by_role.strays)
             .filter(|member| member.verdict == Verdict::Recorded)
             .map(|member| member.task)
             .filter(|task| matches!(task.state(), TaskState::Succeeded) == succeeded)

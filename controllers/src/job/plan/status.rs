@@ -12,12 +12,12 @@ use api::task::report::shortened;
 use api::task::{PAST_MESSAGE_CHARS_MAX, TaskPhase, TaskState};
 use api::{Job, Timestamp};
 
-use super::cast::Member;
+use super::by_role::Member;
 use super::outcome::{self, Verdict};
 use super::record::Record;
-use super::roster::Roster;
 use super::waits;
-use super::{Course, Notice, Run, Scene, Waiting};
+use super::wanted_tasks::WantedTasks;
+use super::{Course, Notice, PlanInput, Run, Waiting};
 
 /// How many nodes a status names.
 const NODES_NAMED: usize = 3;
@@ -25,35 +25,35 @@ const NODES_NAMED: usize = 3;
 const FAILURES_NAMED: usize = 5;
 
 /// How many of the run's indexes are recorded, by how they ended.
-pub(super) fn ends_of(roster: &Roster, record: &Record<'_>) -> EndCounts {
-    if roster.is_dense() {
-        return record.counts(roster.limit());
+pub(super) fn ends_of(wanted_tasks: &WantedTasks, record: &Record<'_>) -> EndCounts {
+    if wanted_tasks.is_dense() {
+        return record.counts(wanted_tasks.limit());
     }
     let mut counts = EndCounts::default();
-    let live = (0..roster.limit()).filter(|index| roster.has(*index));
+    let live = (0..wanted_tasks.limit()).filter(|index| wanted_tasks.has(*index));
     live.filter_map(|index| record.get(index)).for_each(|end| counts.add(end));
     counts
 }
 
 /// The next status. It says that the run has ended only if the remaining ends fit in one group, so
 /// that they are written together with it.
-pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobStatus {
-    let (job, ending) = (scene.view.job, scene.ending.as_ref());
-    let mut status = base(scene);
-    count(scene, &mut status);
-    remember(scene, &mut status);
-    let hides_tasks = scene.obstacle.as_ref().is_some_and(Waiting::hides_tasks);
-    let has_all = scene.course == Course::Ending || !hides_tasks;
+pub(super) fn next(input: &PlanInput<'_>, folds: usize, waiting: &[Waiting]) -> JobStatus {
+    let (job, ending) = (input.view.job, input.ending.as_ref());
+    let mut status = base(input);
+    count(input, &mut status);
+    remember(input, &mut status);
+    let hides_tasks = input.obstacle.as_ref().is_some_and(Waiting::hides_tasks);
+    let has_all = input.course == Course::Ending || !hides_tasks;
     let is_over =
-        folds <= 1 && status.pending + status.active == 0 && scene.cast.open() == 0 && has_all;
+        folds <= 1 && status.pending + status.active == 0 && input.by_role.open() == 0 && has_all;
     status.ending = ending.map(|ending| ending.phase);
     status.observed_generation = job.generation();
-    start(scene, &mut status);
-    hold(scene, &mut status, is_over);
-    status.phase = phase(scene, &status, is_over);
-    status.finished_at = status.finished_at.or(Some(scene.view.now)).filter(|_| is_over);
-    status.waiting = waits::counts(scene, &status, waiting);
-    let unfit = waits::unfit(scene).filter(|_| !is_over);
+    start(input, &mut status);
+    hold(input, &mut status, is_over);
+    status.phase = phase(input, &status, is_over);
+    status.finished_at = status.finished_at.or(Some(input.view.now)).filter(|_| is_over);
+    status.waiting = waits::counts(input, &status, waiting);
+    let unfit = waits::unfit(input).filter(|_| !is_over);
     // While some task of the job runs, the others may just be waiting for it to end.
     let unschedulable = unfit.filter(|_| status.active == 0);
     let stalled = waiting.iter().find(|waiting| waiting.is_stalled()).filter(|_| !is_over);
@@ -64,10 +64,10 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
         }
         None => stalled
             .map(ToString::to_string)
-            .or_else(|| lost(scene))
+            .or_else(|| lost(input))
             .or_else(|| unfit.map(str::to_owned))
             .or_else(|| waits::predecessor(waiting).filter(|_| !is_over))
-            .or_else(|| waits::retrying(scene, &status).filter(|_| !is_over)),
+            .or_else(|| waits::retrying(input, &status).filter(|_| !is_over)),
     };
     let standing = match status.phase {
         JobPhase::Succeeded | JobPhase::Skipped => Standing::Ready,
@@ -87,17 +87,17 @@ pub(super) fn next(scene: &Scene<'_>, folds: usize, waiting: &[Waiting]) -> JobS
         Standing::Ready | Standing::Reconciling => status.message.clone(),
     };
     let message = why.unwrap_or_default();
-    let at = (job.generation(), scene.view.now);
+    let at = (job.generation(), input.view.now);
     status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
     status
 }
 
 /// Reports how many tasks are on silent nodes, what happens to them and what a user can do: `1 task
 /// is lost: node-b is silent; the task waits for node-b to come back; ...`.
-fn lost(scene: &Scene<'_>) -> Option<String> {
+fn lost(input: &PlanInput<'_>) -> Option<String> {
     let (mut tasks, mut wait, mut nodes) = (0, true, BTreeSet::new());
     let mut lost = None;
-    for member in scene.cast.members.values() {
+    for member in input.by_role.members.values() {
         if let TaskState::Lost { node, replaceable: false, .. } = member.task.state() {
             tasks += 1;
             // If there are several, no particular one is named.
@@ -127,27 +127,27 @@ fn lost(scene: &Scene<'_>) -> Option<String> {
     })
 }
 
-fn base(scene: &Scene<'_>) -> JobStatus {
-    let before = &scene.view.job.status;
-    let mut status = if scene.run.opens {
+fn base(input: &PlanInput<'_>) -> JobStatus {
+    let before = &input.view.job.status;
+    let mut status = if input.run.opens {
         let conditions = before.conditions.clone();
         JobStatus { conditions, ..JobStatus::default() }
     } else {
         before.clone()
     };
-    status.run = scene.run.number;
-    status.revision.clone_from(&scene.run.revision);
-    status.indexes.clone_from(&scene.roster.indexes);
-    status.parts.clone_from(&scene.roster.parts);
-    status.tasks_from = tasks_from(&scene.view.job.spec);
+    status.run = input.run.number;
+    status.revision.clone_from(&input.run.revision);
+    status.indexes.clone_from(&input.wanted_tasks.indexes);
+    status.parts.clone_from(&input.wanted_tasks.parts);
+    status.tasks_from = tasks_from(&input.view.job.spec);
     status
 }
 
-fn count(scene: &Scene<'_>, status: &mut JobStatus) {
-    let mut ends = ends_of(&scene.roster, &scene.record);
+fn count(input: &PlanInput<'_>, status: &mut JobStatus) {
+    let mut ends = ends_of(&input.wanted_tasks, &input.record);
     let (mut active, mut there) = (0, 0);
-    let is_ending = scene.course == Course::Ending;
-    for member in scene.cast.members.values() {
+    let is_ending = input.course == Course::Ending;
+    for member in input.by_role.members.values() {
         match &member.verdict {
             Verdict::Recorded => continue,
             Verdict::Open => active += u32::from(member.is_active()),
@@ -160,7 +160,7 @@ fn count(scene: &Scene<'_>, status: &mut JobStatus) {
         }
         there += u32::from(member.is_open());
     }
-    status.total = scene.roster.total();
+    status.total = input.wanted_tasks.total();
     if is_ending {
         // What was not started will not be started any more.
         ends.cancelled += status.total.saturating_sub(ends.total()).saturating_sub(there);
@@ -174,20 +174,20 @@ fn count(scene: &Scene<'_>, status: &mut JobStatus) {
 
 /// Keeps what can no longer be read from removed tasks. Retries and reasons only increase during a
 /// run.
-fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
-    let failures = scene.cast.members.values().map(|member| member.task.spec.failures);
+fn remember(input: &PlanInput<'_>, status: &mut JobStatus) {
+    let failures = input.by_role.members.values().map(|member| member.task.spec.failures);
     let retries = failures.fold(0, u32::saturating_add);
     status.retries = status.retries.max(retries);
-    status.retry_reasons = retry_reasons(scene, &status.retry_reasons);
+    status.retry_reasons = retry_reasons(input, &status.retry_reasons);
     let mut seen: BTreeMap<String, (u32, Option<String>)> = BTreeMap::new();
-    for (index, member) in &scene.cast.members {
+    for (index, member) in &input.by_role.members {
         let why = match &member.verdict {
             Verdict::Done { end: End::Failed, why } | Verdict::FailsJob { why } => why.clone(),
-            Verdict::Recorded if scene.record.get(*index) == Some(End::Failed) => {
+            Verdict::Recorded if input.record.get(*index) == Some(End::Failed) => {
                 outcome::why(member.task)
             }
             Verdict::Again(_) | Verdict::Anew
-                if scene.course == Course::Ending
+                if input.course == Course::Ending
                     && outcome::end_without_retry(member.task) == End::Failed =>
             {
                 outcome::why(member.task)
@@ -218,9 +218,9 @@ fn remember(scene: &Scene<'_>, status: &mut JobStatus) {
 
 /// The reasons for which attempts failed and were retried, including those of forgotten attempts,
 /// which are in `known`.
-fn retry_reasons(scene: &Scene<'_>, known: &[FailureCount]) -> Vec<FailureCount> {
+fn retry_reasons(input: &PlanInput<'_>, known: &[FailureCount]) -> Vec<FailureCount> {
     let mut seen: BTreeMap<String, u32> = BTreeMap::new();
-    for member in scene.cast.members.values().filter(|member| member.task.spec.failures > 0) {
+    for member in input.by_role.members.values().filter(|member| member.task.spec.failures > 0) {
         // A task also keeps failures of earlier runs and evictions: only its newest failures count.
         let failures = usize::try_from(member.task.spec.failures).unwrap_or(usize::MAX);
         let ended = member.task.status.attempts.iter().rev();
@@ -249,20 +249,20 @@ fn most_frequent(mut reasons: Vec<FailureCount>) -> Vec<FailureCount> {
     reasons
 }
 
-fn start(scene: &Scene<'_>, status: &mut JobStatus) {
+fn start(input: &PlanInput<'_>, status: &mut JobStatus) {
     if status.started_at.is_some() {
         return;
     }
-    let of_run = |member: &&Member<'_>| member.task.spec.run == scene.run.number;
-    let members = scene.cast.members.values().chain(&scene.cast.strays).filter(of_run);
+    let of_run = |member: &&Member<'_>| member.task.spec.run == input.run.number;
+    let members = input.by_role.members.values().chain(&input.by_role.strays).filter(of_run);
     let bound = members.filter_map(|member| member.task.binding());
     status.started_at = bound.map(|binding| binding.at).min();
 }
 
 /// Suspended time is counted separately, because it does not count towards the timeout.
-fn hold(scene: &Scene<'_>, status: &mut JobStatus, is_over: bool) {
-    let now = scene.view.now;
-    let is_held = scene.course == Course::Suspended && !is_over;
+fn hold(input: &PlanInput<'_>, status: &mut JobStatus, is_over: bool) {
+    let now = input.view.now;
+    let is_held = input.course == Course::Suspended && !is_over;
     match (is_held, status.suspended_at) {
         (true, None) => status.suspended_at = Some(now),
         (false, Some(since)) => {
@@ -274,13 +274,13 @@ fn hold(scene: &Scene<'_>, status: &mut JobStatus, is_over: bool) {
     }
 }
 
-fn phase(scene: &Scene<'_>, status: &JobStatus, is_over: bool) -> JobPhase {
+fn phase(input: &PlanInput<'_>, status: &JobStatus, is_over: bool) -> JobPhase {
     if is_over {
         let by_itself =
             if status.cancelled > 0 { JobPhase::Cancelled } else { JobPhase::Succeeded };
         return status.ending.unwrap_or(by_itself);
     }
-    match scene.course {
+    match input.course {
         Course::Suspended => JobPhase::Suspended,
         Course::Usual | Course::Ending if status.started_at.is_some() => JobPhase::Running,
         Course::Usual | Course::Ending => JobPhase::Pending,
@@ -330,15 +330,15 @@ fn without_counts(status: &JobStatus) -> impl PartialEq {
 }
 
 /// What to report to users about the change to `next`.
-pub(super) fn notices(scene: &Scene<'_>, next: &JobStatus) -> impl Iterator<Item = Notice> {
-    let job = scene.view.job;
-    let changed = replaced(&job.status, next).into_iter().chain(scaled_down(scene, next));
-    changed.chain(run_again(scene)).chain(ended(job, next))
+pub(super) fn notices(input: &PlanInput<'_>, next: &JobStatus) -> impl Iterator<Item = Notice> {
+    let job = input.view.job;
+    let changed = replaced(&job.status, next).into_iter().chain(scaled_down(input, next));
+    changed.chain(run_again(input)).chain(ended(job, next))
 }
 
 /// Reports that listed tasks run again, and how many running ones are stopped for that.
-fn run_again(scene: &Scene<'_>) -> Option<Notice> {
-    let again = &scene.roster.again;
+fn run_again(input: &PlanInput<'_>) -> Option<Notice> {
+    let again = &input.wanted_tasks.again;
     let is_stopped = |member: &&Member<'_>| {
         let name = member.task.spec.overrides.name.as_ref();
         member.is_active()
@@ -346,7 +346,7 @@ fn run_again(scene: &Scene<'_>) -> Option<Notice> {
             && again.iter().any(|it| Some(it) == name)
     };
     (!again.is_empty()).then(|| {
-        let stopped = scene.cast.strays.iter().filter(is_stopped).count();
+        let stopped = input.by_role.strays.iter().filter(is_stopped).count();
         let message = change::run_again(again.iter().map(String::as_str), stopped);
         Notice { warning: false, reason: "TaskChanged", message }
     })
@@ -354,15 +354,15 @@ fn run_again(scene: &Scene<'_>) -> Option<Notice> {
 
 /// Reports that the run has fewer tasks from now on, and how many running ones are stopped for
 /// that.
-fn scaled_down(scene: &Scene<'_>, next: &JobStatus) -> Option<Notice> {
-    let before = &scene.view.job.status;
+fn scaled_down(input: &PlanInput<'_>, next: &JobStatus) -> Option<Notice> {
+    let before = &input.view.job.status;
     let is_less = next.run == before.run && next.total < before.total && !before.phase.is_final();
     is_less.then(|| {
         let stopped = |member: &&Member<'_>| {
             let of_run = member.task.spec.run == next.run;
             of_run && member.is_active() && member.task.stop().is_none()
         };
-        let stopped = scene.cast.strays.iter().filter(stopped).count();
+        let stopped = input.by_role.strays.iter().filter(stopped).count();
         let message = scaled_down_words(before.total, next.total, stopped);
         Notice { warning: false, reason: "ScaledDown", message }
     })

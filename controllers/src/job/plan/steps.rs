@@ -9,14 +9,14 @@ use api::table::some_of;
 use api::task::transition::{Amend, Rerun, TaskChange};
 use api::task::{Overrides, StopReason, Task, TaskState};
 
-use super::cast::Member;
+use super::by_role::Member;
 use super::cause::StopCause;
 use super::outcome::{self, Verdict};
 use crate::action::{Action, Group, NewTask, NewTasks};
 use crate::packing::{self, Parcel};
 
 use super::{
-    Course, GROUP_OPS, Holder, Notice, Plan, ROUND_OPS_MAX, Scene, Waiting, ending, objects,
+    Course, GROUP_OPS, Holder, Notice, Plan, PlanInput, ROUND_OPS_MAX, Waiting, ending, objects,
 };
 
 /// Open task objects that a large job may always have.
@@ -28,9 +28,9 @@ const OPEN_PER_ACTIVE: u32 = 4;
 pub(super) const NAMED_MAX: usize = 3;
 
 /// Groups that bring the tasks further. Where the run opens, only the first of them.
-pub(super) fn steps(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
-    match (scene.course, scene.run.opens) {
-        (Course::Usual, _) => go_on(scene, plan),
+pub(super) fn steps(input: &PlanInput<'_>, plan: &mut Plan) -> Vec<Group> {
+    match (input.course, input.run.opens) {
+        (Course::Usual, _) => go_on(input, plan),
         (Course::Suspended, true) => {
             plan.waiting.push(Waiting::Suspended);
             Vec::new()
@@ -38,44 +38,46 @@ pub(super) fn steps(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
         (Course::Ending, true) => Vec::new(),
         (Course::Suspended, false) => {
             plan.waiting.push(Waiting::Suspended);
-            stops(scene, Some(StopReason::Suspend.into()))
+            stops(input, Some(StopReason::Suspend.into()))
         }
         (Course::Ending, false) => {
-            let tasks = scene.cast.open();
+            let tasks = input.by_role.open();
             if tasks > 0 {
                 plan.waiting.push(Waiting::Open { tasks });
             }
-            stops(scene, scene.ending.as_ref().map(|ending| ending::cause(scene, ending)))
+            stops(input, input.ending.as_ref().map(|ending| ending::cause(input, ending)))
         }
     }
 }
 
-fn go_on(scene: &Scene<'_>, plan: &mut Plan) -> Vec<Group> {
-    let (open, limit) = (scene.cast.open(), open_limit(scene));
-    if scene.run.opens {
-        let starts = creations(scene, limit.saturating_sub(open), plan);
-        plan.waiting.extend(limited(scene, open.saturating_add(made(starts.as_ref())), limit));
-        return with_template(scene, starts.into_iter().collect(), Vec::new());
+fn go_on(input: &PlanInput<'_>, plan: &mut Plan) -> Vec<Group> {
+    let (open, limit) = (input.by_role.open(), open_limit(input));
+    // The tasks of earlier runs are stopped only once this run is stored: otherwise they would be
+    // stopped for a run that may never come.
+    if input.run.opens {
+        let starts = creations(input, limit.saturating_sub(open), plan);
+        plan.waiting.extend(limited(input, open.saturating_add(made(starts.as_ref())), limit));
+        return with_template(input, starts.into_iter().collect(), Vec::new());
     }
-    let mut groups = stops(scene, None);
-    let held = surplus(scene, open);
+    let mut groups = stops(input, None);
+    let held = surplus(input, open);
     let why = StopCause::new(StopReason::Suspend, format!("parallelism is {limit}"));
     groups.extend(held.iter().map(|member| evict(member.task, why.clone())));
     let mut slots = limit.saturating_sub(open);
-    groups.extend(retries(scene, &mut slots, plan));
-    if let Some(obstacle) = &scene.obstacle {
+    groups.extend(retries(input, &mut slots, plan));
+    if let Some(obstacle) = &input.obstacle {
         plan.waiting.push(obstacle.clone());
     } else {
-        let mut starts = reruns(scene, &mut slots);
-        let new = creations(scene, slots, plan);
+        let mut starts = reruns(input, &mut slots);
+        let new = creations(input, slots, plan);
         slots -= made(new.as_ref()).min(slots);
         starts.extend(new);
         let held: BTreeSet<u32> = held.iter().map(|member| member.task.spec.index).collect();
-        groups.extend(with_template(scene, starts, amends(scene, &held)));
+        groups.extend(with_template(input, starts, amends(input, &held)));
     }
     let is_open = || (open > 0).then_some(Waiting::Open { tasks: open });
     let open_then = open.max(limit.saturating_sub(slots));
-    plan.waiting.extend(limited(scene, open_then, limit).or_else(is_open));
+    plan.waiting.extend(limited(input, open_then, limit).or_else(is_open));
     groups
 }
 
@@ -88,21 +90,21 @@ fn made(creations: Option<&Parcel>) -> u32 {
 /// Reports that the run needs more than the `open` tasks and may not have them open at once. Tasks
 /// that the plan starts count as open. Otherwise the status would change each time a task ends and
 /// the next one starts.
-fn limited(scene: &Scene<'_>, open: u32, limit: u32) -> Option<Waiting> {
-    let is_limited = open >= limit && open < scene.roster.total();
-    is_limited.then_some(match scene.view.job.spec.parallelism {
+fn limited(input: &PlanInput<'_>, open: u32, limit: u32) -> Option<Waiting> {
+    let is_limited = open >= limit && open < input.wanted_tasks.total();
+    is_limited.then_some(match input.view.job.spec.parallelism {
         Some(parallelism) if parallelism <= limit => Waiting::Parallelism { limit },
         Some(_) | None => Waiting::Window { limit },
     })
 }
 
 /// How many tasks may be open.
-fn open_limit(scene: &Scene<'_>) -> u32 {
-    let parallelism = scene.view.job.spec.parallelism.unwrap_or(u32::MAX);
-    if scene.roster.total() <= SMALL_JOB_TASKS_MAX {
+fn open_limit(input: &PlanInput<'_>) -> u32 {
+    let parallelism = input.view.job.spec.parallelism.unwrap_or(u32::MAX);
+    if input.wanted_tasks.total() <= SMALL_JOB_TASKS_MAX {
         return parallelism;
     }
-    let window = scene.cast.active().saturating_mul(OPEN_PER_ACTIVE).max(OPEN_MIN);
+    let window = input.by_role.active().saturating_mul(OPEN_PER_ACTIVE).max(OPEN_MIN);
     parallelism.min(window)
 }
 
@@ -111,12 +113,12 @@ fn evict(task: &Task, cause: StopCause) -> Group {
 }
 
 /// Stops the tasks that are not needed or, if there is a cause, all tasks.
-fn stops(scene: &Scene<'_>, all: Option<StopCause>) -> Vec<Group> {
-    let replaced = format!("replaced by run {}", scene.run.number);
+fn stops(input: &PlanInput<'_>, all: Option<StopCause>) -> Vec<Group> {
+    let replaced = format!("replaced by run {}", input.run.number);
     let replaced = all.clone().unwrap_or(StopCause::new(StopReason::Revision, replaced));
-    let members = scene.cast.members.values().map(|member| (member, all.as_ref()));
-    let predecessors = scene.cast.predecessors.values().map(|member| (member, Some(&replaced)));
-    let strays = scene.cast.strays.iter();
+    let members = input.by_role.members.values().map(|member| (member, all.as_ref()));
+    let predecessors = input.by_role.predecessors.values().map(|member| (member, Some(&replaced)));
+    let strays = input.by_role.strays.iter();
     let is_to_stop = |member: &Member<'_>| member.is_open() && member.task.stop().is_none();
     let stop = |task: &Task, cause: StopCause| {
         evict(task, if task.is_deleting() { StopReason::Delete.into() } else { cause })
@@ -130,27 +132,27 @@ fn stops(scene: &Scene<'_>, all: Option<StopCause>) -> Vec<Group> {
         });
     let unwanted = strays
         .filter(|member| is_to_stop(member))
-        .map(|member| stop(member.task, unwanted(scene, member.task)));
+        .map(|member| stop(member.task, unwanted(input, member.task)));
     wanted.chain(unwanted).take(ROUND_OPS_MAX).collect()
 }
 
 /// Why the run does not need a task of the job.
-fn unwanted(scene: &Scene<'_>, task: &Task) -> StopCause {
-    let Scene { view, run, roster, .. } = scene;
+fn unwanted(input: &PlanInput<'_>, task: &Task) -> StopCause {
+    let PlanInput { view, run, wanted_tasks, .. } = input;
     let job = view.job.name();
     if task.spec.run < run.number {
         return StopCause::new(StopReason::ScaleDown, format!("replaced by run {}", run.number));
     }
-    if roster.has(task.spec.index) {
+    if wanted_tasks.has(task.spec.index) {
         return StopCause::new(StopReason::Cancel, "its end is recorded already".to_owned());
     }
-    if roster.index_named_as(job, task).is_some() {
+    if wanted_tasks.index_named_as(job, task).is_some() {
         let why = format!("job {job} has a changed template for this task");
         return StopCause::new(StopReason::Revision, why);
     }
     let why = if view.job.spec.count.is_some() {
-        let tasks = if roster.total() == 1 { "task" } else { "tasks" };
-        format!("job {job} was scaled down to {} {tasks}", roster.total())
+        let tasks = if wanted_tasks.total() == 1 { "task" } else { "tasks" };
+        format!("job {job} was scaled down to {} {tasks}", wanted_tasks.total())
     } else {
         format!("job {job} no longer has this task")
     };
@@ -159,20 +161,20 @@ fn unwanted(scene: &Scene<'_>, task: &Task) -> StopCause {
 
 /// The pending tasks beyond a lowered parallelism, last ones first. They are stopped, and then wait
 /// as cancelled attempts, which the scheduler does not bind. Running tasks continue.
-fn surplus<'a>(scene: &'a Scene<'a>, open: u32) -> Vec<&'a Member<'a>> {
-    let Some(parallelism) = scene.view.job.spec.parallelism else {
+fn surplus<'a>(input: &'a PlanInput<'a>, open: u32) -> Vec<&'a Member<'a>> {
+    let Some(parallelism) = input.view.job.spec.parallelism else {
         return Vec::new();
     };
     let surplus = usize::try_from(open.saturating_sub(parallelism)).unwrap_or(usize::MAX);
-    let pending = scene.cast.members.values().rev();
+    let pending = input.by_role.members.values().rev();
     pending
         .filter(|member| member.is_open() && member.is_pending() && !member.task.is_deleting())
         .take(surplus.min(ROUND_OPS_MAX))
         .collect()
 }
 
-fn retries(scene: &Scene<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
-    let again = scene.cast.members.values().filter_map(|member| match &member.verdict {
+fn retries(input: &PlanInput<'_>, slots: &mut u32, plan: &mut Plan) -> Vec<Group> {
+    let again = input.by_role.members.values().filter_map(|member| match &member.verdict {
         Verdict::Again(again) => Some((member.task, again)),
         Verdict::Recorded
         | Verdict::Open
@@ -209,21 +211,21 @@ fn is_told(task: &Task) -> bool {
 }
 
 /// Takes over ended tasks of an earlier run into this one.
-fn reruns(scene: &Scene<'_>, slots: &mut u32) -> Vec<Parcel> {
-    let ended = scene
-        .cast
+fn reruns(input: &PlanInput<'_>, slots: &mut u32) -> Vec<Parcel> {
+    let ended = input
+        .by_role
         .predecessors
         .iter()
         .filter(|(_, member)| !member.is_open() && !member.task.is_deleting());
     let count = usize::try_from(*slots).unwrap_or(usize::MAX).min(ROUND_OPS_MAX);
     let rerun = |(index, member): (&u32, &Member<'_>)| {
         let rerun = Rerun {
-            run: scene.run.number,
-            template: scene.template.name().to_owned(),
-            overrides: scene.roster.overrides(*index),
+            run: input.run.number,
+            template: input.template.name().to_owned(),
+            overrides: input.wanted_tasks.overrides(*index),
             index: *index,
-            count: scene.roster.total(),
-            priority: scene.view.job.spec.priority.unwrap_or_default(),
+            count: input.wanted_tasks.total(),
+            priority: input.view.job.spec.priority.unwrap_or_default(),
         };
         with_overrides(&rerun.overrides.clone(), member.task, TaskChange::Rerun(Box::new(rerun)))
     };
@@ -239,29 +241,31 @@ fn with_overrides(overrides: &Overrides, task: &Task, change: TaskChange) -> Par
 }
 
 /// Creates missing tasks.
-fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Option<Parcel> {
-    let Scene { view, run, roster, record, cast, template, .. } = scene;
-    let there = cast.members.len() + cast.predecessors.len();
-    let ended = super::status::ends_of(roster, record).total();
+fn creations(input: &PlanInput<'_>, slots: u32, plan: &mut Plan) -> Option<Parcel> {
+    let PlanInput { view, run, wanted_tasks, record, by_role, template, .. } = input;
+    let there = by_role.members.len() + by_role.predecessors.len();
+    let ended = super::status::ends_of(wanted_tasks, record).total();
     let recorded_members =
-        cast.members.values().filter(|member| member.verdict == Verdict::Recorded).count();
+        by_role.members.values().filter(|member| member.verdict == Verdict::Recorded).count();
     let there = u32::try_from(there - recorded_members).unwrap_or(u32::MAX);
-    let missing = roster.total().saturating_sub(ended).saturating_sub(there);
+    let missing = wanted_tasks.total().saturating_sub(ended).saturating_sub(there);
     if missing == 0 || slots == 0 {
         return None;
     }
-    let in_the_way: BTreeSet<&str> = cast.strays.iter().map(|member| member.task.name()).collect();
+    let in_the_way: BTreeSet<&str> =
+        by_role.strays.iter().map(|member| member.task.name()).collect();
     let count = usize::try_from(missing.min(slots)).unwrap_or(usize::MAX).min(ROUND_OPS_MAX);
     let mut each = Vec::new();
-    for index in record.missing(roster.limit()) {
+    for index in record.missing(wanted_tasks.limit()) {
         if each.len() == count {
             break;
         }
-        let is_there = cast.members.contains_key(&index) || cast.predecessors.contains_key(&index);
-        if is_there || !roster.has(index) {
+        let is_there =
+            by_role.members.contains_key(&index) || by_role.predecessors.contains_key(&index);
+        if is_there || !wanted_tasks.has(index) {
             continue;
         }
-        let name = roster.object_name(view.job.name(), index);
+        let name = wanted_tasks.object_name(view.job.name(), index);
         if let Some(holder) = view.taken.get(&name) {
             // The first of each kind is enough, since often many names are taken.
             let waiting = name_taken(*holder, &name);
@@ -269,10 +273,10 @@ fn creations(scene: &Scene<'_>, slots: u32, plan: &mut Plan) -> Option<Parcel> {
                 plan.waiting.push(waiting);
             }
         } else if !in_the_way.contains(name.as_str()) {
-            each.push(NewTask { index, name, overrides: roster.overrides(index) });
+            each.push(NewTask { index, name, overrides: wanted_tasks.overrides(index) });
         }
     }
-    let alike = || Box::new(objects::task(view.job, run, roster.total(), template.name()));
+    let alike = || Box::new(objects::task(view.job, run, wanted_tasks.total(), template.name()));
     (!each.is_empty()).then(|| Action::CreateTasks(NewTasks { alike: alike(), each }).into())
 }
 
@@ -286,29 +290,30 @@ fn name_taken(holder: Holder, name: &str) -> Waiting {
 
 /// Updates pending tasks in place. Not if the template itself has changed and the job does not
 /// apply changes to existing tasks.
-fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Parcel> {
-    let Scene { view, run, roster, cast, template, .. } = scene;
+fn amends(input: &PlanInput<'_>, held: &BTreeSet<u32>) -> Vec<Parcel> {
+    let PlanInput { view, run, wanted_tasks, by_role, template, .. } = input;
     if !is_revision(&view.job.spec, &run.revision) {
         return Vec::new();
     }
     let written = objects::written_template_name(view.job);
-    let (count, priority) = (roster.total(), view.job.spec.priority.unwrap_or_default());
+    let (count, priority) = (wanted_tasks.total(), view.job.spec.priority.unwrap_or_default());
     let is_behind = |index: u32, task: &Task| {
         (task.spec.template != template.name() && task.spec.template != written)
             || task.spec.count != count
             || task.spec.priority != priority
-            || !roster.has_overrides(index, &task.spec.overrides)
+            || !wanted_tasks.has_overrides(index, &task.spec.overrides)
     };
     let amend = |index: u32, task: &Task| {
         let amend = Amend {
             template: template.name().to_owned(),
             count,
             priority,
-            overrides: roster.overrides_of(index, &task.spec.overrides),
+            overrides: wanted_tasks.overrides_of(index, &task.spec.overrides),
         };
         with_overrides(&amend.overrides.clone(), task, TaskChange::Amend(Box::new(amend)))
     };
-    cast.members
+    by_role
+        .members
         .iter()
         .filter(|(index, member)| member.is_open() && member.is_pending() && !held.contains(index))
         .filter(|(index, member)| is_behind(**index, member.task))
@@ -319,9 +324,9 @@ fn amends(scene: &Scene<'_>, held: &BTreeSet<u32>) -> Vec<Parcel> {
 
 /// Groups that need the TaskTemplate. If it does not exist yet, one group creates it together with
 /// as many tasks as fit, and the rest waits until it exists.
-fn with_template(scene: &Scene<'_>, starts: Vec<Parcel>, amends: Vec<Parcel>) -> Vec<Group> {
-    if scene.view.template.is_none() {
-        let template = Action::create(scene.template.clone()).into();
+fn with_template(input: &PlanInput<'_>, starts: Vec<Parcel>, amends: Vec<Parcel>) -> Vec<Group> {
+    if input.view.template.is_none() {
+        let template = Action::create(input.template.clone()).into();
         let needed = !starts.is_empty() || !amends.is_empty();
         let with = || packing::beside(template, starts.into_iter().chain(amends), GROUP_OPS);
         return needed.then(with).into_iter().collect();

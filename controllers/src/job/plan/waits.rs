@@ -11,7 +11,7 @@ use api::object::Kind as _;
 use api::task::report::shortened;
 use api::task::{PAST_MESSAGE_CHARS_MAX, Task};
 
-use super::{Course, Scene, Waiting};
+use super::{Course, PlanInput, Waiting};
 
 /// How many reasons a status counts separately.
 const REASONS_MAX: usize = 5;
@@ -28,15 +28,15 @@ struct Tally<'a> {
 /// plan from doing more, and `status` already has the counts of the run. In a run that ends or is
 /// suspended, nothing waits: its pending tasks are stopped.
 pub(super) fn counts(
-    scene: &Scene<'_>,
+    input: &PlanInput<'_>,
     status: &JobStatus,
     waiting: &[Waiting],
 ) -> Vec<WaitingCount> {
-    if scene.course != Course::Usual || status.phase.is_final() {
+    if input.course != Course::Usual || status.phase.is_final() {
         return Vec::new();
     }
     let mut tallies: BTreeMap<(&str, Cow<'_, str>), Tally<'_>> = BTreeMap::new();
-    for member in scene.cast.members.values().filter(|it| it.is_open() && it.is_pending()) {
+    for member in input.by_role.members.values().filter(|it| it.is_open() && it.is_pending()) {
         if let Some((reason, message, until)) = of_task(member.task) {
             let tally = tallies.entry((reason, message)).or_default();
             tally.count += 1;
@@ -90,11 +90,11 @@ fn of_task(task: &Task) -> Option<(&'static str, Cow<'_, str>, Option<Timestamp>
 }
 
 /// Why no node accepts the waiting tasks: the reason of the first task that has one.
-pub(super) fn unfit<'a>(scene: &Scene<'a>) -> Option<&'a str> {
-    if scene.course != Course::Usual {
+pub(super) fn unfit<'a>(input: &PlanInput<'a>) -> Option<&'a str> {
+    if input.course != Course::Usual {
         return None;
     }
-    let mut pending = scene.cast.members.values().filter(|member| member.is_pending());
+    let mut pending = input.by_role.members.values().filter(|member| member.is_pending());
     pending.find_map(|member| member.task.unschedulable())
 }
 
@@ -106,14 +106,14 @@ pub(super) fn predecessor(waiting: &[Waiting]) -> Option<String> {
 
 /// The first task that is retried later, if nothing of the job runs meanwhile. Without this, it
 /// would look as if nothing happened in a job whose every attempt fails at once.
-pub(super) fn retrying(scene: &Scene<'_>, status: &JobStatus) -> Option<String> {
-    if scene.course != Course::Usual || status.active > 0 {
+pub(super) fn retrying(input: &PlanInput<'_>, status: &JobStatus) -> Option<String> {
+    if input.course != Course::Usual || status.active > 0 {
         return None;
     }
-    let mut pending = scene.cast.members.values().filter(|member| member.is_pending());
+    let mut pending = input.by_role.members.values().filter(|member| member.is_pending());
     let first = pending.find(|member| {
         let until = member.task.spec.not_before;
-        until.is_some_and(|at| at > scene.view.now)
+        until.is_some_and(|at| at > input.view.now)
     })?;
     Some(retrying_words(first.task.name(), &first.task.last_attempt()?))
 }

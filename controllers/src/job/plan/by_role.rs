@@ -8,12 +8,12 @@ use api::task::{TaskPhase, TaskState};
 
 use super::outcome::{Verdict, verdict};
 use super::record::Record;
-use super::roster::Roster;
+use super::wanted_tasks::WantedTasks;
 use super::{Run, View};
 
 /// The tasks of a job, by their role in the run.
 #[derive(Debug, Default)]
-pub(super) struct Cast<'a> {
+pub(super) struct TasksByRole<'a> {
     /// The tasks of the run, by index.
     pub(super) members: BTreeMap<u32, Member<'a>>,
     /// Tasks of an earlier run whose names the run needs, by the index that they will have in it.
@@ -59,41 +59,46 @@ impl Member<'_> {
     }
 }
 
-impl<'a> Cast<'a> {
+impl<'a> TasksByRole<'a> {
     /// Sorts the tasks of a job.
-    pub(super) fn of(view: &View<'a>, run: &Run, roster: &Roster, record: &Record<'_>) -> Self {
+    pub(super) fn of(
+        view: &View<'a>,
+        run: &Run,
+        wanted_tasks: &WantedTasks,
+        record: &Record<'_>,
+    ) -> Self {
         let job = view.job;
         let policy = job.spec.retry();
-        let mut cast = Self::default();
+        let mut by_role = Self::default();
         for task in view.tasks {
             let task = *task;
             let member = Member { task, verdict: verdict(task, &policy, view.now) };
             if task.spec.run == run.number {
                 let index = task.spec.index;
-                let wanted =
-                    roster.has(index) && roster.object_name(job.name(), index) == task.name();
+                let wanted = wanted_tasks.has(index)
+                    && wanted_tasks.object_name(job.name(), index) == task.name();
                 let done_elsewhere =
                     member.verdict != Verdict::Recorded && record.get(index).is_some();
                 // A task that is left over after its index was recorded must not count a second
                 // time.
                 if wanted && !done_elsewhere {
-                    cast.members.insert(index, member);
+                    by_role.members.insert(index, member);
                 } else {
-                    cast.strays.push(member);
+                    by_role.strays.push(member);
                 }
             } else if task.spec.run < run.number {
-                match roster.index_named_as(job.name(), task) {
+                match wanted_tasks.index_named_as(job.name(), task) {
                     // The run still has work for the index: the task can do it, or at least has to
                     // free its name.
                     Some(index) if record.get(index).is_none() => {
-                        cast.predecessors.insert(index, member);
+                        by_role.predecessors.insert(index, member);
                     }
-                    _ => cast.strays.push(member),
+                    _ => by_role.strays.push(member),
                 }
             }
             // A task of a later run is newer than this view of the job. It is left alone.
         }
-        cast
+        by_role
     }
 
     /// Every task.

@@ -19,7 +19,7 @@ use super::Waiting;
 
 /// The tasks that a run should have.
 #[derive(Debug)]
-pub(super) struct Roster {
+pub(super) struct WantedTasks {
     /// For the job's status: what each index stands for; empty if an index is just a number.
     pub(super) indexes: Vec<String>,
     /// For the job's status: what each listed task changes in the template.
@@ -76,7 +76,7 @@ struct Part {
     overrides: Overrides,
 }
 
-impl Roster {
+impl WantedTasks {
     /// The tasks of a run that already has the `known` indexes. A run that ends gets no new ones.
     /// If something in its partition set is missing, the run keeps the tasks that it has.
     pub(super) fn of(
