@@ -47,6 +47,51 @@ impl Group {
     pub fn count(&self) -> usize {
         self.ops.iter().map(Op::count).fold(0, usize::saturating_add)
     }
+
+    /// What of it an earlier version can do, where that is another group: tasks are made one by one, and
+    /// what belongs to an object is made once that is there.
+    pub fn for_earlier_versions(&self) -> Option<Self> {
+        let mut ops = Vec::new();
+        for op in &self.ops {
+            match op.clone() {
+                Op::CreateWithStatus { mut object } => {
+                    object.as_object_mut().and_then(|fields| fields.shift_remove("status"));
+                    ops.push(Op::Create { object });
+                }
+                Op::CreateTasks { mut task, indexes } => {
+                    if owner_without_uid(&mut task).is_none() {
+                        ops.extend(one_by_one(&task, &indexes));
+                    }
+                }
+                Op::Create { mut object } => {
+                    if owner_without_uid(&mut object).is_none() {
+                        ops.push(Op::Create { object });
+                    }
+                }
+                other @ (Op::Replace { .. }
+                | Op::Status { .. }
+                | Op::Delete { .. }
+                | Op::Patch { .. }
+                | Op::Emptied { .. }
+                | Op::Remove { .. }
+                | Op::Task { .. }
+                | Op::Record { .. }) => ops.push(other),
+            }
+        }
+        (ops != self.ops).then_some(Self { ops })
+    }
+}
+
+/// Tasks that are made one by one.
+fn one_by_one(task: &Value, indexes: &Ranges) -> Vec<Op> {
+    let owner = owner_name(task).unwrap_or_default();
+    let create = |index: u32| {
+        let mut object = task.clone();
+        object["metadata"]["name"] = names::task(owner, &index.to_string()).into();
+        object["spec"]["index"] = index.into();
+        Op::Create { object }
+    };
+    indexes.iter().map(create).collect()
 }
 
 impl From<Op> for Group {
@@ -78,6 +123,13 @@ pub enum Op {
     /// created it; any other existing object makes the group be refused.
     Create {
         /// The object, with apiVersion and kind.
+        object: Value,
+    },
+    /// Makes an object as [`Op::Create`] does, with the status that it has here. So that what belongs to
+    /// it can be made in the same group: an object that is made later in the group and names this one as
+    /// its controller, without a uid, gets the uid that this one is given.
+    CreateWithStatus {
+        /// The object, with apiVersion, kind and status.
         object: Value,
     },
     /// Makes tasks of one owner that differ in nothing but their index, and the name that follows from it
@@ -183,6 +235,7 @@ impl Op {
         match self {
             Op::CreateTasks { indexes, .. } => indexes.count(),
             Op::Create { .. }
+            | Op::CreateWithStatus { .. }
             | Op::Replace { .. }
             | Op::Status { .. }
             | Op::Delete { .. }
@@ -194,19 +247,6 @@ impl Op {
         }
     }
 
-    /// The same in operations that every version knows.
-    pub fn one_by_one(self) -> Vec<Self> {
-        let Op::CreateTasks { task, indexes } = self else { return vec![self] };
-        let owner = owner_name(&task).unwrap_or_default().to_owned();
-        let create = |index: u32| {
-            let mut object = task.clone();
-            object["metadata"]["name"] = names::task(&owner, &index.to_string()).into();
-            object["spec"]["index"] = index.into();
-            Op::Create { object }
-        };
-        indexes.iter().map(create).collect()
-    }
-
     /// Changes one part of a task, decided on its current attempt.
     pub fn task(task: &Task, change: TaskChange) -> Self {
         let (uid, attempt) = (task.uid().to_owned(), task.spec.attempt);
@@ -216,9 +256,20 @@ impl Op {
 
 /// The name of an object's controller.
 pub fn owner_name(object: &Value) -> Option<&str> {
+    controller_in(object)?["name"].as_str()
+}
+
+fn controller_in(object: &Value) -> Option<&Value> {
     let owners = object["metadata"]["ownerReferences"].as_array()?;
-    let owner = owners.iter().find(|owner| owner["controller"] == Value::Bool(true))?;
-    owner["name"].as_str()
+    owners.iter().find(|owner| owner["controller"] == Value::Bool(true))
+}
+
+/// The controller of an object that is made in the same group, whose uid its maker does not know yet.
+pub fn owner_without_uid(object: &mut Value) -> Option<&mut Value> {
+    let owners = object["metadata"].get_mut("ownerReferences")?.as_array_mut()?;
+    let owner = owners.iter_mut().find(|owner| owner["controller"] == Value::Bool(true))?;
+    let is_unknown = owner.get("uid").is_none_or(|uid| uid == "");
+    is_unknown.then_some(owner)
 }
 
 fn to_value<K: Kind>(object: &K) -> Value {

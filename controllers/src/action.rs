@@ -371,6 +371,9 @@ impl Action {
     fn write(&self, ops: &mut Vec<Op>) {
         ops.push(match self {
             Action::CreateTasks(tasks) => return tasks.write(ops),
+            Action::Create(New::Job(job)) if job.status.run > 0 => {
+                Op::CreateWithStatus { object: json!(job) }
+            }
             Action::Create(new) => Op::Create { object: new.document() },
             Action::Status(status) => Op::Status { object: status.document() },
             Action::Patch(patch) => Op::Patch {

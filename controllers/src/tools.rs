@@ -170,18 +170,27 @@ mod tests {
             let (code, answer) = if batch.to_string().contains("createTasks") {
                 (400, json!(Refusal::new(Why::Mistaken(Mistake::Request), "?").to_status()))
             } else {
-                results(vec![GroupResult::Done, GroupResult::refused(Why::Invalid, "no")])
+                let never = GroupResult::refused(Why::Invalid, "no");
+                results(vec![GroupResult::Done, never, GroupResult::Done])
             };
             let body = Full::new(Bytes::from(answer.to_string()));
             Response::builder().status(code).body(body).unwrap()
         };
-        let owner = api::Job::new("default", "j", <_>::default()).as_controller();
+        let mut job = api::Job::new("default", "j", <_>::default());
+        let unknown = job.as_controller();
+        job.metadata.uid = Some("job-uid".to_owned());
+        let owner = job.as_controller();
         let alike = Box::new(api::Task::new("default", "", <_>::default()).with_controller(owner));
         let task =
             |index: u32| NewTask { index, name: format!("j-{index}"), overrides: <_>::default() };
         let tasks = NewTasks { alike, each: vec![task(0), task(3)] };
         let tools = tools_at(Vec::new(), Timestamp::UNIX_EPOCH, answer);
-        let groups = vec![Action::CreateTasks(tasks).into(), group("b")];
+        // What belongs to a job of the same group is made when that is there.
+        job.status.run = 1;
+        let mut first = tasks.clone();
+        first.alike.metadata.owner_references = Some(vec![unknown]);
+        let actions = vec![Action::create(job), Action::CreateTasks(first)];
+        let groups = vec![Action::CreateTasks(tasks).into(), group("b"), Group { actions }];
         let never = tools.write("test", groups).await.unwrap();
         assert_eq!(never, [(group("b"), "no".to_owned())]);
         let asked = asked.lock().unwrap();
@@ -193,6 +202,10 @@ mod tests {
         });
         assert_eq!(names.collect::<Vec<_>>(), ["\"j-0\" 0", "\"j-3\" 3"]);
         assert_eq!(asked.len(), 2);
+        let begun = asked[1][2]["ops"].as_array().unwrap();
+        assert_eq!(begun.len(), 1);
+        let job = &begun[0]["create"]["object"];
+        assert_eq!((&job["metadata"]["name"], &job["status"]), (&json!("j"), &Value::Null));
     }
 
     #[tokio::test]

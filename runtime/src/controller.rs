@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::Timestamp;
-use api::batch::{BATCH_OPS_MAX, Batch, Group, GroupResult, Op};
+use api::batch::{BATCH_OPS_MAX, Batch, Group, GroupResult};
 use api::resource_version::ResourceVersion;
 use api::size::{BATCH_BYTES_MAX, json_bytes};
 use api::status::{Mistake, Why};
@@ -265,13 +265,22 @@ pub async fn write(
     let mut seen = ResourceVersion::default();
     let send = |batch: Batch| async move {
         let answer = client.batch(&batch).await;
-        let is_unknown = |error: &Error| matches!(error, Error::Refused(it) if it.why == Why::Mistaken(Mistake::Request));
-        // An apiserver of an earlier version may be asked while hosts are upgraded one after the other.
-        if answer.as_ref().is_err_and(is_unknown) && batch.groups.iter().any(makes_many) {
-            let batch = Batch { groups: batch.groups.into_iter().map(one_by_one).collect() };
-            let answer = client.batch(&batch).await;
+        let is_unknown = matches!(
+            &answer,
+            Err(Error::Refused(refusal)) if refusal.why == Why::Mistaken(Mistake::Request)
+        );
+        let earlier: Vec<Option<Group>> = match is_unknown {
+            true => batch.groups.iter().map(Group::for_earlier_versions).collect(),
+            false => Vec::new(),
+        };
+        if earlier.iter().all(Option::is_none) {
             return (batch.groups.len(), answer);
         }
+        // An apiserver of an earlier version may be asked while hosts are upgraded one after the other.
+        let groups = batch.groups.into_iter().zip(earlier);
+        let groups = groups.map(|(group, earlier)| earlier.unwrap_or(group)).collect();
+        let batch = Batch { groups };
+        let answer = client.batch(&batch).await;
         (batch.groups.len(), answer)
     };
     let mut answers = stream::iter(batches(groups)).map(send).buffered(BATCHES_AT_ONCE);
@@ -324,15 +333,6 @@ pub async fn write(
         Some(why) => Err(ReconcileError::Again(why)),
         None => Ok(invalid),
     }
-}
-
-fn makes_many(group: &Group) -> bool {
-    group.ops.iter().any(|op| matches!(op, Op::CreateTasks { .. }))
-}
-
-/// The same group in operations that every version knows.
-fn one_by_one(group: Group) -> Group {
-    Group { ops: group.ops.into_iter().flat_map(Op::one_by_one).collect() }
 }
 
 /// What it means that a batch was refused as a whole.

@@ -4,6 +4,7 @@ mod tasks;
 
 use api::batch::{
     BATCH_OPS_MAX, Batch, BatchResponse, GROUP_OPS_MAX, Group, GroupResult, Op, kind_of,
+    owner_without_uid,
 };
 use api::patch::Patch;
 use api::resource_version::ResourceVersion;
@@ -15,12 +16,12 @@ use http::StatusCode;
 use serde_json::Value;
 
 use super::answer;
-use super::change::new_object;
+use super::change::{Statuses, admitted, new_object};
 use super::extract::{Answer, Call, Json, LedBy};
 use super::query::bad;
 use crate::Server;
 use crate::access::Ask;
-use crate::write::{DeleteOptions, Intent, Part, Repeatable, Run, Wish, unknown};
+use crate::write::{DeleteOptions, Intent, New, Part, Repeatable, Run, Wish, unknown};
 
 /// The maximum size of a batch: a thousand objects of a few KiB.
 const BYTES_MAX: usize = api::size::BATCH_BYTES_MAX;
@@ -75,10 +76,24 @@ fn intents(call: &Call, group: Group) -> Result<Vec<Intent>, Refusal> {
         return Err(Refusal::new(Why::TooLarge, message));
     }
     let mut intents = Vec::with_capacity(count);
-    for op in group.ops {
+    for mut op in group.ops {
+        name_owner(&mut op, &intents);
         intents.extend(intents_of(call, op)?);
     }
     Ok(intents)
+}
+
+/// Gives an object whose controller is made by the same group the uid that this was given.
+fn name_owner(op: &mut Op, before: &[Intent]) {
+    let (Op::Create { object } | Op::CreateTasks { task: object, .. }) = op else { return };
+    let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
+    let Some(owner) = owner_without_uid(object) else { return };
+    let word = |field: &str| owner[field].as_str().unwrap_or_default();
+    let Some(kind) = KindId::from_manifest(word("apiVersion"), word("kind")) else { return };
+    let key = ObjectKey::new(namespace, word("name"));
+    if let Some(uid) = before.iter().find_map(|intent| intent.makes(kind, &key)) {
+        owner["uid"] = uid.into();
+    }
 }
 
 /// What an operation wants, if its requester may want it: it is a request of its own, and so is each task
@@ -101,6 +116,11 @@ pub(super) fn asked(op: &Op) -> Result<Vec<Asked>, Refusal> {
         Op::Create { object } => {
             let (kind, key) = identify(object)?;
             (Verb::Create, (kind, None), key)
+        }
+        Op::CreateWithStatus { object } => {
+            let (kind, key) = identify(object)?;
+            let status = (Verb::Update, (kind, Some(Subresource::Status)), key.clone());
+            return Ok(vec![(Verb::Create, (kind, None), key), status]);
         }
         Op::CreateTasks { task, indexes } => return tasks::asked(task, indexes),
         Op::Replace { object } => {
@@ -156,6 +176,15 @@ fn wishes(server: &Server, op: Op, asked: Vec<Asked>) -> Result<Vec<Wish>, Refus
     let Some((kind, key)) = place else { return Ok(Vec::new()) };
     let one = match op {
         Op::CreateTasks { task, indexes } => return tasks::wishes(server, task, &indexes, asked),
+        Op::CreateWithStatus { object } => {
+            let has_status = kind.info().subresources.contains(&Subresource::Status);
+            if kind == KindId::Task || !has_status {
+                return Err(bad(format!("{} are not made with a status", kind.info().plural)));
+            }
+            let object = admitted(server, (kind, &key.namespace), object, Statuses::Kept)?;
+            let (object, repeatable) = (New::Document(object), Repeatable::BySameController);
+            Wish::Create { kind, key, object, repeatable }
+        }
         Op::Create { object } => {
             new_object(server, (kind, &key.namespace), object, Repeatable::BySameController)?
         }

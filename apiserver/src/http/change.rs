@@ -34,7 +34,7 @@ pub(super) fn new_object(
     object: Value,
     repeatable: Repeatable,
 ) -> Result<Wish, Refusal> {
-    let object = admitted(server, (kind, namespace), object)?;
+    let object = admitted(server, (kind, namespace), object, Statuses::Dropped)?;
     let key = ObjectKey::new(namespace, text(&object, "name"));
     Ok(Wish::Create { kind, key, object: New::Document(object), repeatable })
 }
@@ -44,11 +44,21 @@ pub(super) fn admitted(
     server: &Server,
     (kind, namespace): (KindId, &str),
     mut object: Value,
+    statuses: Statuses,
 ) -> Result<Value, Refusal> {
     place_object(server, (kind, namespace), &mut object)?;
     let name = text(&object, "name").to_owned();
     let object = admit(kind, object).map_err(|violations| refused(kind, &name, &violations))?;
-    Ok(stamp(server, kind, object))
+    Ok(stamp(server, kind, object, statuses))
+}
+
+/// What becomes of the status of an object that is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Statuses {
+    /// It is written later, by those who are to write it.
+    Dropped,
+    /// Those who are to write it make the object.
+    Kept,
 }
 
 pub(super) fn refused(kind: KindId, name: &str, violations: &[Violation]) -> Refusal {
@@ -93,10 +103,11 @@ fn place_object(
     }
 }
 
-/// Metadata that only the apiserver gives. A status is written by those who are to write it.
-fn stamp(server: &Server, kind: KindId, mut object: Value) -> Value {
+/// Metadata that only the apiserver gives.
+fn stamp(server: &Server, kind: KindId, mut object: Value, statuses: Statuses) -> Value {
     let fields = object.as_object_mut();
-    if kind.info().subresources.contains(&Subresource::Status) {
+    let has_status = kind.info().subresources.contains(&Subresource::Status);
+    if has_status && statuses == Statuses::Dropped {
         fields.map(|fields| fields.shift_remove("status"));
     }
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {

@@ -157,6 +157,7 @@ fn operations() -> Vec<Op> {
         task(TaskChange::Lose),
         Op::Record { job: key(), uid: uid(), run: 1, ends: vec![(0, End::Succeeded)] },
         Op::CreateTasks { task: task_of("x"), indexes: [3, 4].into_iter().collect() },
+        Op::CreateWithStatus { object: object() },
     ]
 }
 
@@ -173,13 +174,14 @@ fn form(op: &Op) -> usize {
         Op::Task { .. } => 7,
         Op::Record { .. } => 8,
         Op::CreateTasks { .. } => 9,
+        Op::CreateWithStatus { .. } => 10,
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn each_operation_of_a_batch_is_let_in_by_itself() {
     let ops = operations();
-    assert_eq!(ops.iter().map(form).collect::<BTreeSet<_>>(), (0..10).collect());
+    assert_eq!(ops.iter().map(form).collect::<BTreeSet<_>>(), (0..11).collect());
     let mut world = World::new(Gate::ClosedBut("batches")).await;
     world.router = world.router.asked_by(Requester::component("controllers"));
     let batch = Batch { groups: ops.into_iter().map(Group::from).collect() };
@@ -206,6 +208,7 @@ async fn each_operation_of_a_batch_is_let_in_by_itself() {
         controllers via this process may not update tasks "x" in namespace "a"
         controllers via this process may not update jobs/record "x" in namespace "a"
         controllers via this process may not create tasks "x-3" in namespace "a"
+        controllers via this process may not create jobs "x" in namespace "a"
     "#]]
     .assert_eq(&told.collect::<String>());
 }

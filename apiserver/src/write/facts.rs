@@ -51,13 +51,16 @@ pub(crate) struct Facts<'a> {
     known: &'a Known,
     chunks: &'a mut Chunks,
     cached: BTreeSet<Key>,
+    /// Objects that the group makes, by their keys, and their uids.
+    made: BTreeMap<Key, String>,
     /// What the decision that is being taken has looked at, and the revision that it saw there.
     looked_at: BTreeMap<Key, Option<Revision>>,
 }
 
 impl<'a> Facts<'a> {
     pub(crate) fn new(cache: &'a Cache, known: &'a Known, chunks: &'a mut Chunks) -> Self {
-        Self { cache, known, chunks, cached: BTreeSet::new(), looked_at: BTreeMap::new() }
+        let (cached, made, looked_at) = (BTreeSet::new(), BTreeMap::new(), BTreeMap::new());
+        Self { cache, known, chunks, cached, made, looked_at }
     }
 
     /// What is at a key.
@@ -66,6 +69,16 @@ impl<'a> Facts<'a> {
         let revision = current.as_ref().map(Current::modified);
         self.looked_at.insert(Arc::clone(key), revision);
         current
+    }
+
+    /// The group makes an object: what is decided later in the group may count on it.
+    pub(crate) fn make(&mut self, key: &Key, uid: &str) {
+        self.made.insert(Arc::clone(key), uid.to_owned());
+    }
+
+    /// Whether the group makes this very object.
+    pub(crate) fn makes(&self, key: &Key, uid: &str) -> bool {
+        self.made.get(key).is_some_and(|made| made == uid)
     }
 
     /// Ends one decision. One that writes is held to what it looked at by its guards and the

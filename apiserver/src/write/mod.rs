@@ -75,6 +75,23 @@ pub(crate) enum Wish {
 }
 
 impl Intent {
+    /// The uid of the object at this place, if this makes it.
+    pub(crate) fn makes(&self, kind: KindId, key: &ObjectKey) -> Option<&str> {
+        match &self.wish {
+            Wish::Create { kind: made, key: at, object: New::Document(object), .. } => {
+                (*made == kind && at == key).then(|| text(object, "uid"))
+            }
+            Wish::Create { object: New::Task(_), .. }
+            | Wish::Replace { .. }
+            | Wish::Patch { .. }
+            | Wish::Delete { .. }
+            | Wish::Emptied { .. }
+            | Wish::Remove { .. }
+            | Wish::Task { .. }
+            | Wish::Record { .. } => None,
+        }
+    }
+
     /// The key of the object that it is about.
     fn key(&self) -> Key {
         match &self.wish {

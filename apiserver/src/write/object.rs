@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::labels::SYSTEM_NAMESPACE;
+use api::owner::OWNERS;
 use api::patch::{Patch, PatchError};
 use api::resource_version::ResourceVersion;
 use api::status::{Mistake, Refusal, Why};
@@ -14,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use store::{Change, Expectation, Write};
 
-use super::facts::{Current, Facts, absent, make};
+use super::facts::{Current, Facts, absent, make, text};
 use super::new::{New, controller_of};
 use super::owner::Owner;
 use super::record::bit_guard;
@@ -80,6 +81,9 @@ pub(super) fn create(
     prepared.writes.push(make(store_key.clone(), stored.clone()));
     if let New::Document(object) = object {
         guard_leader(kind, key, object, facts, &mut prepared);
+        if OWNERS.contains(&kind) {
+            facts.make(&store_key, text(object, "uid"));
+        }
     }
     prepared.answer = Some(Answer {
         kind,
@@ -149,14 +153,17 @@ fn guard_owner(
     let refuse = |why: String| conflict(kind, &key.name, why);
     let controller = object.controller();
     let Some(owner) = Owner::of_new((kind, key), controller.as_deref())? else { return Ok(()) };
-    let Some(living) = owner.living(facts) else {
-        let (owner_kind, name) = (owner.kind.info().singular, owner.name);
-        return Err(refuse(format!(
-            "the {}'s {owner_kind} {name:?} is gone",
-            kind.info().singular
-        )));
-    };
-    prepared.guards.push(living.alive(Arc::clone(&owner.store_key)));
+    // One that the same group makes needs no guard: all of the group happens, or nothing.
+    if !facts.makes(&owner.store_key, owner.uid) {
+        let Some(living) = owner.living(facts) else {
+            let (owner_kind, name) = (owner.kind.info().singular, owner.name);
+            return Err(refuse(format!(
+                "the {}'s {owner_kind} {name:?} is gone",
+                kind.info().singular
+            )));
+        };
+        prepared.guards.push(living.alive(Arc::clone(&owner.store_key)));
+    }
     if kind == KindId::Task && owner.rules.keeps_record {
         let work = object.work().map_err(|error| refuse(error.to_string()))?;
         prepared.guards.push(bit_guard(owner.uid, work.run, work.index, facts)?);

@@ -218,6 +218,7 @@ fn documents() -> Vec<&'static str> {
     let uid = String::new;
     let all = [
         Op::Create { object: object.clone() },
+        Op::CreateWithStatus { object: object.clone() },
         Op::CreateTasks { task: object.clone(), indexes: Ranges::default() },
         Op::Replace { object: object.clone() },
         Op::Status { object },
@@ -239,7 +240,7 @@ fn documents() -> Vec<&'static str> {
         Op::Status { .. } => Some("status"),
         Op::Patch { .. } => Some("patch"),
         // What is there already is answered as it is, or refused.
-        Op::Create { .. } | Op::CreateTasks { .. } => None,
+        Op::Create { .. } | Op::CreateWithStatus { .. } | Op::CreateTasks { .. } => None,
         // These name an object, and send nothing of its metadata.
         Op::Delete { .. }
         | Op::Emptied { .. }

@@ -12,10 +12,11 @@ use api::workflow_run::RunPhase;
 use api::{Job, KindId, ObjectKey, Workflow, WorkflowRun};
 use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
 
-use crate::action::{Action, Group, created};
+use crate::action::{Action, Group, New, created};
 use crate::freed::{self, waits_for_a_name};
 use crate::throttle::Throttle;
 use crate::tools::{News, Tools};
+use plan::first_tasks::{with_first_tasks, without_first_tasks};
 use plan::{Plan, View, is_at_rest, plan, unwritable};
 
 /// Brings runs' jobs to their ends.
@@ -56,9 +57,27 @@ impl Controller {
             if never.iter().all(|(group, _)| group.actions.len() <= 1) {
                 return Ok(never);
             }
-            let actions = never.into_iter().flat_map(|(group, _)| group.actions);
-            tried = actions.map(Group::from).collect();
+            let actions = never.into_iter().flat_map(|(group, _)| group.actions).collect();
+            tried = without_first_tasks(actions).into_iter().map(Group::from).collect();
         }
+    }
+
+    /// A group that makes a Job alone makes its first tasks, too, unless a name of theirs is not free: a
+    /// step of the run then is not held up until the new Job was looked at.
+    fn with_first_tasks(&self, group: Group) -> Group {
+        let [Action::Create(New::Job(job))] = &group.actions[..] else { return group };
+        let Some(all) = with_first_tasks(job, self.tools.clock.now()) else { return group };
+        let groups = std::slice::from_ref(&all);
+        let key = |name: &str| ObjectKey::new(job.namespace(), name);
+        let is_free = self.tools.cache.read(|snapshot| {
+            let tasks = created(groups, KindId::Task);
+            let templates = created(groups, KindId::TaskTemplate);
+            tasks.into_iter().all(|name| snapshot.tasks.get(&key(name)).is_none())
+                && templates
+                    .into_iter()
+                    .all(|name| snapshot.task_templates.get(&key(name)).is_none())
+        });
+        if is_free { all } else { group }
     }
 
     /// The run's own status can never be written: a smaller one says so.
@@ -167,6 +186,7 @@ impl runtime::Controller for Controller {
                     Some(wait) => requeue = Requeue::After(wait),
                 }
             }
+            let groups = groups.into_iter().map(|group| self.with_first_tasks(group)).collect();
             let never = self.write(groups).await?;
             let mut learned = false;
             for (group, why) in &never {

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use api::Kind as _;
 use api::Workflow;
 use api::job::JobPhase;
 use api::workflow_run::{RunPhase, WorkflowRunStatus};
+use expect_test::expect;
+use runtime::Any;
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
+use crate::history::{Change, History};
 
 /// Applies a workflow and waits until its run has ended; how it did.
 async fn run(cluster: &Cluster, spec: Value) -> WorkflowRunStatus {
@@ -91,4 +95,61 @@ async fn what_can_never_be_written_fails_and_says_why() {
     let job = seen.jobs.iter().next().unwrap();
     assert_eq!((job.status.phase, job.status.cancelled), (JobPhase::Failed, 1));
     assert!(job.status.conditions.iter().any(|it| it.kind == "Stalled" && it.status == "True"));
+}
+
+/// What one revision changed of the objects of a step, such as `job w-1-b, task w-1-b-0 Pending`.
+fn told(changes: &[Change]) -> Option<String> {
+    let told = changes.iter().filter_map(|change| {
+        let now = change.now.as_ref()?;
+        Some(match now {
+            Any::Task(task) => format!("task {} {}", task.name(), task.phase()),
+            Any::Job(job) => format!("job {} {}", job.name(), job.status.phase),
+            Any::WorkflowRun(run) => format!("run {}", run.name()),
+            Any::TaskTemplate(_) => "template".to_owned(),
+            Any::CompletionChunk(_) => "record".to_owned(),
+            Any::Namespace(_)
+            | Any::ConfigMap(_)
+            | Any::Secret(_)
+            | Any::Event(_)
+            | Any::Lease(_)
+            | Any::Node(_)
+            | Any::NodeLease(_)
+            | Any::Workflow(_)
+            | Any::PartitionSet(_) => return None,
+        })
+    });
+    let told: Vec<String> = told.collect();
+    (!told.is_empty()).then(|| told.join(", "))
+}
+
+/// From the end of a job to the start of the next: each line is a wait for the disk. A line more is a
+/// step that takes longer.
+#[tokio::test(start_paused = true)]
+async fn a_step_of_a_workflow_takes_these_commits() {
+    let cluster = Cluster::start(14).await;
+    let job = |name: &str, before: &[&str]| {
+        let depends_on: Vec<Value> = before.iter().map(|job| json!({ "job": job })).collect();
+        let template = json!({ "image": "x", "args": ["duration=10s"] });
+        json!({ "name": name, "template": template, "dependsOn": depends_on })
+    };
+    let jobs = [job("a", &[]), job("b", &["a"]), job("c", &["b"])];
+    let status = run(&cluster, json!({ "jobs": jobs })).await;
+    assert_eq!(status.phase, RunPhase::Succeeded);
+    let mut commits = Vec::new();
+    let mut history = History::new();
+    history.read(&cluster.store, |moment| commits.extend(told(moment.changes))).await;
+    let end =
+        |job: &str| commits.iter().position(|it| it.contains(&format!("w-1-{job}-0 Succeeded")));
+    let step = &commits[end("b").unwrap()..];
+    let started = step.iter().position(|it| it.contains("w-1-c-0 Running")).unwrap();
+    expect![[r#"
+        task w-1-b-0 Succeeded
+        record, task w-1-b-0 Succeeded, job w-1-b Succeeded
+        job w-1-c Pending, template, task w-1-c-0 Pending, run w-1
+        run w-1
+        task w-1-c-0 Bound
+        job w-1-c Running
+        run w-1
+        task w-1-c-0 Running"#]]
+    .assert_eq(&step[..=started].join("\n"));
 }

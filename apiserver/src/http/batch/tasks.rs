@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::{Asked, identify};
 use crate::Server;
-use crate::http::change::{admitted, refused};
+use crate::http::change::{Statuses, admitted, refused};
 use crate::http::query::bad;
 use crate::write::{New, NewTask, Repeatable, Wish};
 
@@ -46,7 +46,7 @@ pub(super) fn wishes(
     asked: Vec<Asked>,
 ) -> Result<Vec<Wish>, Refusal> {
     let (kind, like) = identify(&task)?;
-    let admitted = admitted(server, (kind, &like.namespace), task)?;
+    let admitted = admitted(server, (kind, &like.namespace), task, Statuses::Dropped)?;
     let like = Task::deserialize(admitted)
         .map_err(|error| refused(kind, &like.name, &[Violation::new("", error.to_string())]))?;
     let like = Arc::new(like);

@@ -10,6 +10,7 @@
 //! * On the state that its own actions lead to, `plan` returns nothing.
 
 mod expand;
+pub(crate) mod first_tasks;
 mod hitch;
 mod standing;
 

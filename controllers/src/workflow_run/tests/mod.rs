@@ -6,6 +6,7 @@
 )]
 
 mod clean_ups;
+mod first_tasks;
 mod sizes;
 
 use std::collections::{BTreeMap, BTreeSet};
