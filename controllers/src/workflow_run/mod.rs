@@ -19,6 +19,10 @@ use crate::tools::{News, Tools};
 use plan::first_tasks::{with_first_tasks, without_first_tasks};
 use plan::{Plan, View, is_at_rest, plan, unwritable};
 
+/// How many Jobs are made together with their first tasks in one look at a run. The others are made
+/// alone, and their own controller makes their tasks.
+const JOBS_WITH_TASKS_MAX: usize = 10;
+
 /// Brings runs' jobs to their ends.
 #[derive(Debug)]
 pub(crate) struct Controller {
@@ -60,6 +64,21 @@ impl Controller {
             let actions = never.into_iter().flat_map(|(group, _)| group.actions).collect();
             tried = without_first_tasks(actions).into_iter().map(Group::from).collect();
         }
+    }
+
+    /// Adds first tasks to the Jobs that are made, for a few of them. A run may begin a thousand at once:
+    /// with the tasks of all, a cancellation of the run would have to wait for 100,000 writes.
+    fn all_with_first_tasks(&self, groups: Vec<Group>) -> Vec<Group> {
+        let mut room = JOBS_WITH_TASKS_MAX;
+        let with_tasks = |group: Group| {
+            if room == 0 {
+                return group;
+            }
+            let group = self.with_first_tasks(group);
+            room -= usize::from(group.actions.len() > 1);
+            group
+        };
+        groups.into_iter().map(with_tasks).collect()
     }
 
     /// A group that makes a Job alone makes its first tasks, too, unless a name of theirs is not free: a
@@ -186,7 +205,7 @@ impl runtime::Controller for Controller {
                     Some(wait) => requeue = Requeue::After(wait),
                 }
             }
-            let groups = groups.into_iter().map(|group| self.with_first_tasks(group)).collect();
+            let groups = self.all_with_first_tasks(groups);
             let never = self.write(groups).await?;
             let mut learned = false;
             for (group, why) in &never {

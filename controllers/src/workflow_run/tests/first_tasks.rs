@@ -84,6 +84,16 @@ fn of_what_cannot_be_written_the_job_is_left() {
     assert_eq!(left.status, <_>::default());
 }
 
+/// Whoever cancels the run meanwhile does not wait for the tasks of all.
+#[test]
+fn of_many_jobs_a_few_are_made_with_their_tasks() {
+    let plain = |_| Group::from(Action::create(job(json!({ "count": 3 }))));
+    let controller = Controller::new(tools(Vec::new(), NOW).0);
+    let groups = controller.all_with_first_tasks((0..100).map(plain).collect());
+    let sizes: Vec<usize> = groups.iter().map(|group| group.actions.len()).collect();
+    assert_eq!(sizes, [[3; 10].as_slice(), &[1; 90]].concat());
+}
+
 /// The job's own controller says whose the name is, and waits for it.
 #[tokio::test]
 async fn a_job_is_made_alone_while_a_name_is_not_free() {
