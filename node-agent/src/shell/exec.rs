@@ -47,8 +47,8 @@ const DRAIN_SILENCE: Duration = Duration::from_secs(3);
 /// Most bytes that are passed on after a command has ended: as much as all buffers on the way can
 /// hold. More than that is written by a process that it left behind.
 const DRAIN_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How long ending a command may take.
-const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long ending a command may take: longer than an engine may take to begin one.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Starts the requested command beside an attempt, and answers with its streams.
 pub(super) async fn answer(
@@ -175,6 +175,8 @@ impl Session {
         let status = match end {
             End::Exited(Ok(code)) => exec::ended(code),
             End::Exited(Err(error)) => {
+                // How it ended is not known, nor whether it did.
+                stop(&self.identity, control.as_ref()).await;
                 Refusal::new(Why::Internal, ErrorChain(&error).to_string()).to_status()
             }
             End::TaskEnded => {

@@ -16,7 +16,7 @@ use futures_util::stream::StreamExt as _;
 use futures_util::{FutureExt as _, future};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::classify::{Stage, classify, is_conflict, message};
 use super::terminal::{self, Streams};
@@ -63,7 +63,9 @@ impl DockerEngine {
         };
         let docker = self.docker.clone();
         let is_tty = request.tty;
-        let control = Box::new(Running { docker, id: created.id, container: found.id, is_tty });
+        let (id, container) = (created.id, found.id);
+        let start_timeout = START_TIMEOUT;
+        let control = Box::new(Running { docker, id, container, is_tty, start_timeout });
         Ok(Exec { input: request.stdin.then_some(input), output, control })
     }
 }
@@ -134,6 +136,8 @@ struct Running {
     id: String,
     container: String,
     is_tty: bool,
+    /// How long it may be until it begins.
+    start_timeout: Duration,
 }
 
 impl Running {
@@ -145,18 +149,21 @@ impl Running {
     }
 
     /// Looks until the command runs or has ended. It never begins where its container stopped between
-    /// the two calls that make and start it.
+    /// the two calls that make and start it. How long the engine takes to answer counts only as long as
+    /// it says that the command has not begun: one that was seen to run is not given up for that.
     async fn begun(&self) -> Result<Seen, EngineError> {
-        let begun = async {
-            loop {
-                match self.look().await? {
-                    Seen::NotBegun => sleep(LOOK_INTERVAL).await,
-                    begun @ (Seen::Runs(_) | Seen::Ended(_)) => return Ok(begun),
+        let asked = Instant::now();
+        loop {
+            match self.look().await? {
+                Seen::NotBegun if asked.elapsed() < self.start_timeout => {
+                    sleep(LOOK_INTERVAL).await;
                 }
+                Seen::NotBegun => {
+                    return Err(EngineError::unavailable("the engine did not start the command"));
+                }
+                begun @ (Seen::Runs(_) | Seen::Ended(_)) => return Ok(begun),
             }
-        };
-        let never = EngineError::unavailable("the engine did not start the command");
-        timeout(START_TIMEOUT, begun).await.unwrap_or(Err(never))
+        }
     }
 
     async fn end(&self) -> Result<i32, EngineError> {
@@ -248,21 +255,30 @@ mod tests {
 
     const NOT_BEGUN: &str = r#"{"Running":false,"ExitCode":null,"Pid":0}"#;
 
+    /// The engine takes long to say this.
+    const RUNS_SLOWLY: &str = r#"{"Running":true,"ExitCode":null,"Pid":8}"#;
+    const SLOW: Duration = Duration::from_millis(300);
+
     /// A command of an engine that answers each look with the next of `told`, and then with the last.
     fn command(told: &'static [&'static str], dir: &std::path::Path, tasks: &Tasks) -> Running {
         let looks = Arc::new(AtomicUsize::new(0));
         let answer = move || {
-            let look = looks.fetch_add(1, Relaxed).min(told.len() - 1);
-            future::ready(([(CONTENT_TYPE, "application/json")], told[look]))
+            let told = told[looks.fetch_add(1, Relaxed).min(told.len() - 1)];
+            async move {
+                if told == RUNS_SLOWLY {
+                    sleep(SLOW).await;
+                }
+                ([(CONTENT_TYPE, "application/json")], told)
+            }
         };
         let socket = dir.join("engine.sock");
         let listener = tokio::net::UnixListener::bind(&socket).unwrap();
         let engine = axum::Router::new().fallback(axum::routing::get(answer));
         tasks.spawn("engine", axum::serve(listener, engine).into_future().map(drop));
         let address = format!("unix://{}", socket.display());
-        let docker =
-            Docker::connect_with_unix(&address, 3600, bollard::API_DEFAULT_VERSION).unwrap();
-        Running { docker, id: "e1".to_owned(), container: "c1".to_owned(), is_tty: true }
+        let docker = Docker::connect_with_unix(&address, 60, bollard::API_DEFAULT_VERSION).unwrap();
+        let (id, container) = ("e1".to_owned(), "c1".to_owned());
+        Running { docker, id, container, is_tty: true, start_timeout: SLOW / 3 }
     }
 
     #[tokio::test]
@@ -272,6 +288,7 @@ mod tests {
             NOT_BEGUN,
             NOT_BEGUN,
             r#"{"Running":true,"ExitCode":null,"Pid":0}"#,
+            RUNS_SLOWLY,
             r#"{"Running":false,"ExitCode":126,"Pid":0}"#,
         ];
         assert_eq!(command(told, dir.path(), &tasks).exit_code().await, Ok(126));
@@ -285,7 +302,7 @@ mod tests {
         assert!(stopped.contains("is not on this machine"), "{stopped}");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_command_that_never_begins_is_told_of() {
         let (dir, tasks) = (tempfile::tempdir().unwrap(), Tasks::new("test"));
         let never = command(&[NOT_BEGUN], dir.path(), &tasks).exit_code().await;
