@@ -88,14 +88,21 @@ pub(super) fn spread<T: Sync, R: Send>(items: &[T], parse: impl Fn(&T) -> R + Sy
     }
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
     let share = items.len().div_ceil(processors).max(SHARE_MIN);
-    let parse_all = |share: &[T]| share.iter().map(&parse).collect::<Vec<R>>();
+    let parse_all = &|share: &[T]| share.iter().map(&parse).collect::<Vec<R>>();
     let (own, others) = items.split_at(share.min(items.len()));
     thread::scope(|scope| {
-        let helpers: Vec<_> =
-            others.chunks(share).map(|share| scope.spawn(|| parse_all(share))).collect();
+        let helped = |share| {
+            // Where the system has no more threads, this one does all of it.
+            let helper = thread::Builder::new().spawn_scoped(scope, move || parse_all(share));
+            (share, helper)
+        };
+        let helpers: Vec<_> = others.chunks(share).map(helped).collect();
         let mut all = parse_all(own);
-        for helper in helpers {
-            all.extend(helper.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        for (share, helper) in helpers {
+            all.extend(match helper {
+                Ok(helper) => helper.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                Err(_no_thread) => parse_all(share),
+            });
         }
         all
     })
