@@ -1,6 +1,7 @@
 //! The parts of a request that handlers take, typed and within their limits. If a part is invalid,
 //! the request is refused.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,11 @@ use api::KindId;
 use api::batch::LEADER_HEADER;
 use api::names;
 use api::status::{Mistake, Refusal, Why};
-use axum::body::Body;
+use axum::BoxError;
+use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header;
 use http::request::Parts;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -192,9 +194,9 @@ impl<S: Sync, const BYTES_MAX: usize> FromRequest<S> for Whole<BYTES_MAX> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Refused> {
         let body = TimeoutBody::new(BODY_PAUSE_MAX, Limited::new(request.into_body(), BYTES_MAX));
-        let collected = timeout(BODY_TIME_MAX, body.collect()).await;
-        match collected.unwrap_or_else(|elapsed| Err(elapsed.into())) {
-            Ok(whole) => Ok(Self(whole.to_bytes())),
+        let whole = timeout(BODY_TIME_MAX, in_one_piece(body)).await;
+        match whole.unwrap_or_else(|elapsed| Err(elapsed.into())) {
+            Ok(whole) => Ok(Self(whole)),
             Err(error) if error.is::<LengthLimitError>() => {
                 let message =
                     format!("the body is too large (maximum {} MiB)", BYTES_MAX / 1024 / 1024);
@@ -212,6 +214,20 @@ impl<S: Sync, const BYTES_MAX: usize> FromRequest<S> for Whole<BYTES_MAX> {
             }
         }
     }
+}
+
+/// Reads a body to its end into one buffer. Its pieces are not kept: a piece of one byte takes a
+/// hundred bytes of memory or more, and the client chooses how small they are.
+async fn in_one_piece(
+    body: impl HttpBody<Data = Bytes, Error = BoxError>,
+) -> Result<Bytes, BoxError> {
+    let (mut body, mut whole) = (pin!(body), BytesMut::new());
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            whole.extend_from_slice(&piece);
+        }
+    }
+    Ok(whole.freeze())
 }
 
 /// A body with JSON, whatever its content type. JSON that is nested too deeply is refused by the
@@ -280,6 +296,17 @@ mod tests {
         let broken = stream::iter([Err::<&str, _>(std::io::Error::other("gone"))]);
         let broken = refusal::<Json<Value>>(Body::from_stream(broken)).await;
         assert!(broken.message.contains("connection broke"), "{broken}");
+    }
+
+    #[tokio::test]
+    async fn a_body_in_pieces_is_one() {
+        let pieces = (0..1000).map(|piece| Ok::<_, Infallible>(format!("{piece},")));
+        let whole: String = (0..1000).map(|piece| format!("{piece},")).collect();
+        let body = Request::new(Body::from_stream(stream::iter(pieces)));
+        let Ok(Whole(read)) = Whole::<1_048_576>::from_request(body, &()).await else {
+            panic!("it was refused")
+        };
+        assert_eq!(read, whole);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::MethodRouter;
 use base::Rng;
+use http::header::ACCEPT_ENCODING;
 use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version};
 use tokio::time::Instant;
 use tower::timeout::TimeoutLayer;
@@ -133,10 +134,24 @@ pub(super) fn compressed(methods: MethodRouter<Arc<Server>>) -> MethodRouter<Arc
         extensions.get::<Compressible>().is_some()
     };
     methods.layer(
-        CompressionLayer::new()
-            .quality(CompressionLevel::Fastest)
-            .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(is_list)),
+        ServiceBuilder::new().map_request(with_usable_encodings).layer(
+            CompressionLayer::new()
+                .quality(CompressionLevel::Fastest)
+                .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(is_list)),
+        ),
     )
+}
+
+/// Ignores which encodings a client accepts if it rules some out. If it ruled out all, the layer would
+/// replace the code of the answer, which says what happened, by 406.
+fn with_usable_encodings(mut request: Request) -> Request {
+    let rules_out = |accepted: &HeaderValue| {
+        accepted.to_str().is_ok_and(|accepted| accepted.replace(' ', "").contains("q=0"))
+    };
+    if request.headers().get_all(ACCEPT_ENCODING).iter().any(rules_out) {
+        request.headers_mut().remove(ACCEPT_ENCODING);
+    }
+    request
 }
 
 /// Marks an answer that may be compressed because it ends by itself. The lines of a watch must not

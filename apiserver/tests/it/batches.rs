@@ -138,6 +138,12 @@ async fn each_of_many_tasks_is_guarded_and_all_are_made_or_none() {
     }
     let made = world.get(TASKS).await.json["items"].as_array().unwrap().len();
     assert_eq!(made, 2 + 110, "nothing of what was refused");
+    let mut large = like.clone();
+    large["spec"]["overrides"]["item"] = "x".repeat(20_000).into();
+    let refused = &world.batch(&[create_tasks(&large, &json!([[200, 110]]))]).await[0];
+    assert_eq!(refused["why"], "RequestEntityTooLarge");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.contains("; create fewer at once"), "before each was encoded: {message}");
     let groups = json!({ "groups": [{ "ops": [create_tasks(&like, &json!([[0, 1001]]))] }] });
     let answer = world.post(&format!("{OURS}/batches"), &groups).await;
     assert_eq!(answer.json["message"], "too many operations: 1001 (maximum 1000)");

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use api::batch::{Ranges, owner_name};
-use api::status::Refusal;
+use api::size::{GROUP_BYTES_MAX, json_bytes};
+use api::status::{Refusal, Why};
 use api::verb::Verb;
 use api::{KindId, ObjectKey, Task, Violation, names};
 use serde::Deserialize as _;
@@ -25,6 +26,11 @@ pub(super) fn asked(task: &Value, indexes: &Ranges) -> Result<Vec<Asked>, Refusa
     let Some(owner) = owner_name(task) else {
         return Err(bad("metadata.ownerReferences names no controller: its tasks are made"));
     };
+    // Once, before names are made of it: it may be as long as the body.
+    if let Some(problem) = names::problem(owner) {
+        let violation = Violation::new("metadata.ownerReferences.name", problem);
+        return Err(refused(KindId::Task, &like.name, &[violation]));
+    }
     let ask = |index| {
         let key = ObjectKey::new(&*like.namespace, NewTask::name(owner, index));
         match names::problem(&key.name) {
@@ -49,6 +55,16 @@ pub(super) fn wishes(
     let admitted = admitted(server, (kind, &like.namespace), task, Statuses::Dropped)?;
     let like = Task::deserialize(admitted)
         .map_err(|error| refused(kind, &like.name, &[Violation::new("", error.to_string())]))?;
+    // Each task is stored as a document of its own, so a large one may be small in the request and far
+    // more than a transaction may hold once it is repeated.
+    let (count, bytes) = (asked.len(), json_bytes(&like));
+    if bytes.saturating_mul(count) > GROUP_BYTES_MAX {
+        let message = format!(
+            "{count} tasks of {bytes} bytes each are too large for a transaction (maximum \
+             {GROUP_BYTES_MAX} bytes); create fewer at once"
+        );
+        return Err(Refusal::new(Why::TooLarge, message));
+    }
     let like = Arc::new(like);
     let wish = |(index, (_, _, key)): (u32, Asked)| {
         let task = NewTask::of(&like, (index, &key.name), server.rng.uuid());

@@ -119,13 +119,15 @@ async fn a_long_list_is_compressed_for_who_asks_so_and_a_watch_never_is() {
         assert_eq!(world.ask(&Method::POST, path, &map).await.status(), StatusCode::CREATED);
     }
     let encoding = async |path: &str, accept| {
-        let accept = (header::ACCEPT_ENCODING, accept);
+        let accept = (ACCEPT_ENCODING, accept);
         let answer = world.send(asking(Method::GET, path, Some(accept))).await;
         assert!(answer.status().is_success(), "{path}");
         answer.headers().get(header::CONTENT_ENCODING).cloned()
     };
     assert_eq!(encoding(path, "gzip").await, Some(HeaderValue::from_static("gzip")));
     assert_eq!(encoding(path, "identity").await, None);
+    // Nothing is refused for an encoding, since it was done by then.
+    assert_eq!(encoding(path, "gzip;q=0, identity; q=0").await, None);
     assert_eq!(encoding(&format!("{path}?limit=1"), "gzip").await, None, "it is short");
     assert_eq!(encoding(&format!("{path}?watch=true"), "gzip").await, None);
     let answer = world.ask(&Method::GET, path, &Value::Null).await;
