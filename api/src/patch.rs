@@ -53,7 +53,7 @@ impl PatchForm {
     /// The form that a `Content-Type` header names. Parameters after `;` are ignored.
     pub fn of_content_type(header: &str) -> Option<Self> {
         let named = header.split(';').next().unwrap_or_default().trim();
-        Self::ALL.into_iter().find(|form| form.content_type() == named)
+        Self::ALL.into_iter().find(|form| form.content_type().eq_ignore_ascii_case(named))
     }
 }
 

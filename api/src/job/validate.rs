@@ -19,6 +19,10 @@ use crate::{merge, metadata, names, path, placement, size, substitute, template}
 
 /// Most rules of a retry.
 const RULES_MAX: usize = 100;
+/// From here on a whole number has no 64 bits of its own, and is read as the nearest one that a float
+/// has: 2^63.
+const WHOLE_MAX: f64 = 9_223_372_036_854_775_808.0;
+
 /// What is wrong with a job.
 pub(super) fn validate(job: &Job) -> Vec<Violation> {
     let mut found = metadata::validate(KindId::Job, &job.metadata);
@@ -240,6 +244,23 @@ fn items(items: &[Value], path: &str, found: &mut Vec<Violation>) {
             let why = "an item must be text, a number, true or false, or a map of these";
             found.push(Violation::new(format!("{path}[{index}]"), why));
         }
+        let at = format!("{path}[{index}]");
+        match item.as_object() {
+            None => inexact(item, &at, found),
+            Some(map) => {
+                map.iter().for_each(|(key, it)| inexact(it, &format!("{at}.{key}"), found))
+            }
+        }
+    }
+}
+
+/// A whole number that is too large for 64 bits was rounded when it was read, and tasks would get another
+/// one than was written.
+fn inexact(value: &Value, path: &str, found: &mut Vec<Violation>) {
+    let rounded = value.as_f64().filter(|_| value.is_f64());
+    if rounded.is_some_and(|number| number.fract() == 0.0 && number.abs() >= WHOLE_MAX) {
+        let violation = Violation::new(path, "the number is too large to be kept exactly");
+        found.push(violation.hint("write it in quotes, as text"));
     }
 }
 

@@ -379,7 +379,7 @@ fn placements_are_checked() {
 fn jobs_are_checked() {
     check(
         &job(r#"  count: 20000000
-  items: [a, [b], {c: {d: e}}]
+  items: [a, [b], {c: {d: e}}, 18446744073709551616, {id: -20261128000000000001}, 7.5]
   target: {partitionSet: A, partitions: [p, p], states: [LEEDER]}
   maxPerNode: 0
   timeout: 0s
@@ -398,6 +398,10 @@ fn jobs_are_checked() {
             a.yaml:7:3: spec.count: 20000000 tasks; at most 10000000 are allowed
             a.yaml:8:14: spec.items[1]: an item must be text, a number, true or false, or a map of these
             a.yaml:8:19: spec.items[2]: an item must be text, a number, true or false, or a map of these
+            a.yaml:8:32: spec.items[3]: the number is too large to be kept exactly
+              hint: write it in quotes, as text
+            a.yaml:8:55: spec.items[4].id: the number is too large to be kept exactly
+              hint: write it in quotes, as text
             a.yaml:9:12: spec.target.partitionSet: 'A' is not allowed; use a-z, 0-9, '-' and '.'
             a.yaml:9:45: spec.target.partitions[1]: "p" is a duplicate of partitions[0]
             a.yaml:9:58: spec.target.states[0]: "LEEDER" is not a state of any model

@@ -261,7 +261,8 @@ impl<S: Sync> FromRequest<S> for Object {
 
     async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Refused> {
         let form = request.headers().get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok());
-        if let Some(form) = form.filter(|form| !form.starts_with("application/json")) {
+        let is_json = |form: &&str| form.to_ascii_lowercase().starts_with("application/json");
+        if let Some(form) = form.filter(|form| !is_json(form)) {
             let message = format!("unsupported content type {form:?}; send application/json");
             return Err(Refusal::new(Why::Mistaken(Mistake::MediaType), message).into());
         }
@@ -315,6 +316,9 @@ mod tests {
         let object = Object::from_request(request.body(Body::from("a: 1")).unwrap(), &()).await;
         let Err(Refused(refusal)) = object else { panic!("it was taken") };
         assert_eq!(refusal.why, Why::Mistaken(Mistake::MediaType));
+        let request = Request::put("/").header(header::CONTENT_TYPE, "Application/JSON");
+        let object = Object::from_request(request.body(Body::from("{}")).unwrap(), &()).await;
+        assert!(object.is_ok(), "media types have no case");
         let object = Object::from_request(Request::new(Body::from("{\"a\":1}")), &()).await;
         assert!(object.is_ok(), "who does not call it anything means JSON");
     }

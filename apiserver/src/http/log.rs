@@ -8,7 +8,8 @@ use api::status::{Refusal, Why};
 use api::{Kind as _, Task};
 use axum::body::Body;
 use base::Timestamp;
-use http::Request;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Request};
 use http_body_util::BodyExt as _;
 
 use super::extract::{Answer, Call, Place};
@@ -49,7 +50,11 @@ pub(super) async fn log(call: Call, place: Place, query: Query) -> Answer {
             frame
         }))
     };
-    Ok(answer.map(body))
+    let mut answer = answer.map(body);
+    if !query.records {
+        answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    Ok(answer)
 }
 
 /// The request for the agent. Invalid parameters are refused here.

@@ -58,7 +58,12 @@ fn with_objects(
         router = router.route(&path, of(None, is_of_all));
     }
     router = router.route(&paths.one, of(None, |verb| !is_of_all(verb)));
-    for part in kind.info().subresources {
+    // One without verbs is not served yet: its path is as unknown as any other.
+    let has_verbs = |part: &&Subresource| {
+        let target = Target::Objects { kind, subresource: Some(**part) };
+        !target.verbs().is_empty()
+    };
+    for part in kind.info().subresources.iter().filter(has_verbs) {
         let path = format!("{}/{}", paths.one, part.word());
         router = router.route(&path, of(Some(*part), |_| true));
     }

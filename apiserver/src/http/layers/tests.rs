@@ -104,6 +104,8 @@ async fn a_method_that_is_not_served_is_told_which_are() {
         assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
         assert_eq!(answer.headers()[header::ALLOW], allowed, "{method} {path}");
     }
+    let scale = world.send(asking(Method::PATCH, &format!("{jobs}/a/scale"), None)).await;
+    assert_eq!(scale.status(), StatusCode::NOT_FOUND, "nothing can be done there yet");
 }
 
 #[tokio::test(start_paused = true)]
