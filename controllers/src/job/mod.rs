@@ -97,7 +97,8 @@ impl Controller {
     }
 
     fn taken_by_others(&self, plan: &Plan, job: &Job) -> Vec<(String, Holder)> {
-        let names = created(&plan.groups, KindId::Task);
+        let looked_for = plan.looked_for.iter().map(String::as_str);
+        let names = created(&plan.groups, KindId::Task).into_iter().chain(looked_for);
         self.tools.cache.read(|snapshot| {
             let holder = |name: &str| {
                 let there = snapshot.tasks.get(&ObjectKey::new(job.namespace(), name))?;
@@ -112,7 +113,7 @@ impl Controller {
                 let leaves = is_predecessors || there.is_deleting();
                 Some(if leaves { Holder::Predecessor } else { Holder::Another })
             };
-            names.into_iter().filter_map(|name| Some((name.to_owned(), holder(name)?))).collect()
+            names.filter_map(|name| Some((name.to_owned(), holder(name)?))).collect()
         })
     }
 }

@@ -80,6 +80,9 @@ pub struct Plan {
     /// what its tasks wait for; a suspension is in its phase, and tasks that have not ended are in
     /// its counts.
     pub waiting: Vec<Waiting>,
+    /// Names that the job will want for its tasks, if others had some of them a moment ago: whoever
+    /// plans looks for them, and plans again with those that are still taken.
+    pub looked_for: Vec<String>,
     /// When to plan again even if nothing has changed.
     pub wake_at: Option<Timestamp>,
     /// What to report to users once the writes have succeeded.

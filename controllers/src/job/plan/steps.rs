@@ -13,6 +13,7 @@ use super::by_role::Member;
 use super::cause::StopCause;
 use super::outcome::{self, Verdict};
 use crate::action::{Action, Group, NewTask, NewTasks};
+use crate::freed::waits_for_a_name;
 use crate::packing::{self, Parcel};
 
 use super::{
@@ -24,6 +25,8 @@ const OPEN_MIN: u32 = 1_000;
 /// For each task that runs, open task objects that a large job may have: the scheduler should find
 /// the next ones ready.
 const OPEN_PER_ACTIVE: u32 = 4;
+/// Names of missing tasks that are looked for while the job may create none.
+const LOOKED_FOR_MAX: usize = 64;
 /// Tasks that a notice names.
 pub(super) const NAMED_MAX: usize = 3;
 
@@ -249,7 +252,11 @@ fn creations(input: &PlanInput<'_>, slots: u32, plan: &mut Plan) -> Option<Parce
         by_role.members.values().filter(|member| member.verdict == Verdict::Recorded).count();
     let there = u32::try_from(there - recorded_members).unwrap_or(u32::MAX);
     let missing = wanted_tasks.total().saturating_sub(ended).saturating_sub(there);
-    if missing == 0 || slots == 0 {
+    if missing == 0 {
+        return None;
+    }
+    if slots == 0 {
+        still_taken(input, plan);
         return None;
     }
     let in_the_way: BTreeSet<&str> =
@@ -267,11 +274,7 @@ fn creations(input: &PlanInput<'_>, slots: u32, plan: &mut Plan) -> Option<Parce
         }
         let name = wanted_tasks.object_name(view.job.name(), index);
         if let Some(holder) = view.taken.get(&name) {
-            // The first of each kind is enough, since often many names are taken.
-            let waiting = name_taken(*holder, &name);
-            if !plan.waiting.iter().any(|other| other.reason() == waiting.reason()) {
-                plan.waiting.push(waiting);
-            }
+            say_taken(*holder, name, plan);
         } else if !in_the_way.contains(name.as_str()) {
             each.push(NewTask { index, name, overrides: wanted_tasks.overrides(index) });
         }
@@ -280,11 +283,37 @@ fn creations(input: &PlanInput<'_>, slots: u32, plan: &mut Plan) -> Option<Parce
     (!each.is_empty()).then(|| Action::CreateTasks(NewTasks { alike: alike(), each }).into())
 }
 
-fn name_taken(holder: Holder, name: &str) -> Waiting {
-    let name = name.to_owned();
-    match holder {
+/// Keeps saying that names are taken while the job may create no task anyway. Without this, its status
+/// would say so only between the end of one task and the start of the next, and be written twice for
+/// each of them.
+fn still_taken(input: &PlanInput<'_>, plan: &mut Plan) {
+    let PlanInput { view, wanted_tasks, record, by_role, .. } = input;
+    if !waits_for_a_name(&view.job.status.conditions) {
+        return;
+    }
+    let is_missing = |index: &u32| {
+        let is_there =
+            by_role.members.contains_key(index) || by_role.predecessors.contains_key(index);
+        !is_there && wanted_tasks.has(*index)
+    };
+    // Tasks are created in the order of their indexes, so those with taken names come first.
+    let missing = record.missing(wanted_tasks.limit()).filter(is_missing).take(LOOKED_FOR_MAX);
+    for name in missing.map(|index| wanted_tasks.object_name(view.job.name(), index)) {
+        match view.taken.get(&name) {
+            Some(holder) => say_taken(*holder, name, plan),
+            None => plan.looked_for.push(name),
+        }
+    }
+}
+
+/// Says that a name is taken. The first of each kind is enough, since often many are.
+fn say_taken(holder: Holder, name: String, plan: &mut Plan) {
+    let waiting = match holder {
         Holder::Another => Waiting::NameTaken { kind: "task", name },
         Holder::Predecessor => Waiting::Predecessor { name },
+    };
+    if !plan.waiting.iter().any(|other| other.reason() == waiting.reason()) {
+        plan.waiting.push(waiting);
     }
 }
 

@@ -178,3 +178,19 @@ fn a_run_that_has_begun_goes_on_without_what_is_missing() {
         "#]],
     );
 }
+
+/// Whoever looks at the job between two of its tasks is told the same as while they run.
+#[test]
+fn a_taken_name_is_told_of_while_other_tasks_run() {
+    let spec = json!({ "template": template("one"), "count": 5, "parallelism": 2 });
+    let mut world = World::new(Job::new("default", "j", serde_json::from_value(spec).unwrap()));
+    world.taken.insert("j-0".to_owned(), Holder::Another);
+    world.settle();
+    let waits = |world: &World| crate::freed::waits_for_a_name(&world.job.status.conditions);
+    assert_eq!((world.tasks.len(), waits(&world)), (2, true));
+    world.settle();
+    assert_eq!((world.tasks.len(), waits(&world)), (2, true));
+    world.taken.clear();
+    world.settle();
+    assert_eq!((world.tasks.len(), waits(&world)), (2, false), "it is free");
+}
