@@ -1,6 +1,6 @@
 //! The table of kinds: names, groups and what each serves. A new kind begins here: a variant and its row
-//! in [`KindId::info`]; then its type goes into [`crate::every_kind`], and that type says the rest
-//! ([`crate::resource::Resource`]).
+//! in [`KindId::info`]; then its type goes into [`every_kind!`](crate::every_kind!), and that type
+//! says the rest ([`crate::resource::Resource`]).
 
 use std::fmt;
 

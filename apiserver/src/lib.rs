@@ -5,7 +5,7 @@
 //!
 //! * Only this crate uses the store, and it keeps nothing outside of it: any number of apiservers
 //!   may serve one store, and it makes no difference which of them answers.
-//! * A write is decided by a pure function of the current state ([`write`]), and guarded on that
+//! * A write is decided by a pure function of the current state ([`mod@write`]), and guarded on that
 //!   state.
 //! * Reads are answered from the watch cache, and are at least as new as the store was when the
 //!   request came in.

@@ -1,7 +1,7 @@
 //! Controllers: the loops that bring what is towards what is wanted.
 //!
 //! One folder a controller: `plan` decides and is pure, the folder's own file acts. What a plan may ask
-//! for is in [`action`]. [`run`] runs them all on one watch, whenever this process leads.
+//! for is in [`action`]. [`run()`] runs them all on one watch, whenever this process leads.
 
 pub mod action;
 pub mod event;

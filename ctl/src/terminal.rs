@@ -70,7 +70,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
 /// Prints data and a newline.
 ///
 /// # Errors
-/// As for [`print`].
+/// As for [`print()`].
 pub fn print_line(line: &str) -> Result<(), Failure> {
     print_bytes(format!("{line}\n").as_bytes())
 }
@@ -78,7 +78,7 @@ pub fn print_line(line: &str) -> Result<(), Failure> {
 /// Prints bytes unchanged.
 ///
 /// # Errors
-/// As for [`print`].
+/// As for [`print()`].
 pub fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
     clear_progress();
     // Directly, so that colours in the output of tasks are kept.

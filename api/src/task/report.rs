@@ -3,8 +3,8 @@
 //!
 //! # Invariants
 //!
-//! * [`Report::bounded`] of any report has no [`Report::problem`]. So every end that an engine
-//!   tells can be stored, and no task waits for ever for an end that was refused.
+//! * [`Report::bounded`] of any report is within all bounds. So every end that an engine tells can
+//!   be stored, and no task waits for ever for an end that was refused.
 
 use std::collections::BTreeMap;
 

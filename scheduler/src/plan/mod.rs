@@ -62,7 +62,7 @@ pub struct Bind {
 pub struct Plan {
     /// The bindings in the order of their decisions.
     pub bindings: Vec<Bind>,
-    /// Classes that were tried and fit no node; [`explain`] says why. A class that no change could
+    /// Classes that were tried and fit no node; [`explain()`] says why. A class that no change could
     /// have helped is not tried and not listed again.
     pub waiting: Vec<ClassId>,
     /// When the first delayed task is due.
