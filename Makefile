@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help demo build release dev check test bench lint fmt fmt-check deny bless replay prepare protoc
+.PHONY: help demo build release dev check test bench lint doc fmt fmt-check deny bless replay prepare protoc
 
 help:   ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -16,7 +16,7 @@ release: protoc  ## build heliox, heliox-shim and hctl into target/release, as h
 dev: protoc  ## run a cluster on this machine, to try things out
 	cargo build --workspace --all-targets
 	target/debug/heliox dev --nodes 3
-check: fmt-check lint deny  ## run what CI runs before the tests
+check: fmt-check lint doc deny  ## run what CI runs before the tests
 test: protoc prepare  ## run every test: unit, simulation, processes, the real Docker Engine
 	cargo build --workspace --all-targets
 	target/debug/xtask leftovers cargo nextest run --workspace
@@ -24,6 +24,8 @@ bench: release  ## print the table of performance figures, from a release build:
 	target/release/heliox-bench $(BENCH)
 lint: protoc  ## warnings are errors
 	cargo clippy --workspace --all-targets -- --deny warnings
+doc: protoc  ## links within comments lead somewhere
+	RUSTDOCFLAGS="--deny warnings --allow rustdoc::private_intra_doc_links" cargo doc --workspace --no-deps --document-private-items
 fmt:    ## format in place
 	cargo fmt --all
 fmt-check:
