@@ -109,25 +109,23 @@ fn written(
     }
 }
 
-/// The state of a command, as the engine tells it.
+/// The state of a command that has begun.
 #[derive(Debug, PartialEq, Eq)]
-enum Seen {
-    /// Not started yet. The engine answers the start call before it starts the command.
-    NotBegun,
+enum Begun {
     /// Running, with its process id, which the engine learns shortly after the start.
     Runs(Option<i32>),
+    /// Ended, with its exit code.
     Ended(i32),
 }
 
-fn seen(told: &ExecInspectResponse) -> Seen {
-    match (told.running, told.exit_code) {
-        (Some(true), _) => {
-            let pid = told.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
-            Seen::Runs(pid)
-        }
-        (_, None) => Seen::NotBegun,
-        (_, Some(code)) => Seen::Ended(i32::try_from(code).unwrap_or(255)),
+/// The state of a command, as the engine tells it; nothing if it has not begun. The engine answers the
+/// start call before it starts the command: until then it neither runs nor has ended.
+fn begun(told: &ExecInspectResponse) -> Option<Begun> {
+    if told.running == Some(true) {
+        let pid = told.pid.and_then(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 1);
+        return Some(Begun::Runs(pid));
     }
+    told.exit_code.map(|code| Begun::Ended(i32::try_from(code).unwrap_or(255)))
 }
 
 /// A requested command.
@@ -141,9 +139,9 @@ struct Running {
 }
 
 impl Running {
-    async fn look(&self) -> Result<Seen, EngineError> {
+    async fn look(&self) -> Result<Option<Begun>, EngineError> {
         match timeout(CALL_TIMEOUT, self.docker.inspect_exec(&self.id)).await {
-            Ok(told) => told.map(|told| seen(&told)).map_err(|e| classify(&e, Stage::Ask)),
+            Ok(told) => told.map(|told| begun(&told)).map_err(|e| classify(&e, Stage::Ask)),
             Err(_) => Err(EngineError::unavailable("the engine did not answer in time")),
         }
     }
@@ -151,25 +149,23 @@ impl Running {
     /// Looks until the command runs or has ended. It never begins where its container stopped between
     /// the two calls that make and start it. How long the engine takes to answer counts only as long as
     /// it says that the command has not begun: one that was seen to run is not given up for that.
-    async fn begun(&self) -> Result<Seen, EngineError> {
+    async fn begun(&self) -> Result<Begun, EngineError> {
         let asked = Instant::now();
         loop {
-            match self.look().await? {
-                Seen::NotBegun if asked.elapsed() < self.start_timeout => {
-                    sleep(LOOK_INTERVAL).await;
-                }
-                Seen::NotBegun => {
-                    return Err(EngineError::unavailable("the engine did not start the command"));
-                }
-                begun @ (Seen::Runs(_) | Seen::Ended(_)) => return Ok(begun),
+            if let Some(begun) = self.look().await? {
+                return Ok(begun);
             }
+            if asked.elapsed() >= self.start_timeout {
+                return Err(EngineError::unavailable("the engine did not start the command"));
+            }
+            sleep(LOOK_INTERVAL).await;
         }
     }
 
     async fn end(&self) -> Result<i32, EngineError> {
         let mut interval = LOOK_INTERVAL;
         loop {
-            if let Seen::Ended(code) = self.begun().await? {
+            if let Begun::Ended(code) = self.begun().await? {
                 return Ok(code);
             }
             sleep(interval).await;
@@ -181,9 +177,9 @@ impl Running {
     async fn process(&self) -> Result<Option<i32>, EngineError> {
         loop {
             match self.begun().await? {
-                Seen::Ended(_) => return Ok(None),
-                Seen::Runs(Some(pid)) => return Ok(Some(pid)),
-                Seen::Runs(None) | Seen::NotBegun => sleep(LOOK_INTERVAL).await,
+                Begun::Ended(_) => return Ok(None),
+                Begun::Runs(Some(pid)) => return Ok(Some(pid)),
+                Begun::Runs(None) => sleep(LOOK_INTERVAL).await,
             }
         }
     }
@@ -201,7 +197,7 @@ impl Running {
         if let Ok(ended) = timeout(GRACE, self.end()).await {
             return ended.map(drop);
         }
-        if matches!(self.look().await?, Seen::Runs(_)) && is_in(pid, &self.container) {
+        if matches!(self.look().await?, Some(Begun::Runs(_))) && is_in(pid, &self.container) {
             self.signal(pid, Signal::SIGKILL)?;
         }
         Ok(())
