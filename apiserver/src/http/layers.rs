@@ -142,11 +142,13 @@ pub(super) fn compressed(methods: MethodRouter<Arc<Server>>) -> MethodRouter<Arc
     )
 }
 
-/// Ignores which encodings a client accepts if it rules some out. If it ruled out all, the layer would
-/// replace the code of the answer, which says what happened, by 406.
+/// Ignores which encodings a client accepts if it rules some out, by a weight of zero. If it ruled out
+/// all, the layer would replace the code of the answer, which says what happened, by 406.
 fn with_usable_encodings(mut request: Request) -> Request {
+    let is_zero = |weight: &str| weight.trim().bytes().all(|digit| matches!(digit, b'0' | b'.'));
     let rules_out = |accepted: &HeaderValue| {
-        accepted.to_str().is_ok_and(|accepted| accepted.replace(' ', "").contains("q=0"))
+        let mut parameters = accepted.to_str().unwrap_or_default().split([',', ';']);
+        parameters.any(|it| it.trim().strip_prefix("q=").is_some_and(is_zero))
     };
     if request.headers().get_all(ACCEPT_ENCODING).iter().any(rules_out) {
         request.headers_mut().remove(ACCEPT_ENCODING);

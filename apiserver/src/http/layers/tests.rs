@@ -128,6 +128,7 @@ async fn a_long_list_is_compressed_for_who_asks_so_and_a_watch_never_is() {
     };
     assert_eq!(encoding(path, "gzip").await, Some(HeaderValue::from_static("gzip")));
     assert_eq!(encoding(path, "identity").await, None);
+    assert_eq!(encoding(path, "gzip;q=0.5").await, Some(HeaderValue::from_static("gzip")));
     // Nothing is refused for an encoding, since it was done by then.
     assert_eq!(encoding(path, "gzip;q=0, identity; q=0").await, None);
     assert_eq!(encoding(&format!("{path}?limit=1"), "gzip").await, None, "it is short");
