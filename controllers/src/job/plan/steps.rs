@@ -263,16 +263,10 @@ fn creations(input: &PlanInput<'_>, slots: u32, plan: &mut Plan) -> Option<Parce
         by_role.strays.iter().map(|member| member.task.name()).collect();
     let count = usize::try_from(missing.min(slots)).unwrap_or(usize::MAX).min(ROUND_OPS_MAX);
     let mut each = Vec::new();
-    for index in record.missing(wanted_tasks.limit()) {
+    for (index, name) in missing_tasks(input) {
         if each.len() == count {
             break;
         }
-        let is_there =
-            by_role.members.contains_key(&index) || by_role.predecessors.contains_key(&index);
-        if is_there || !wanted_tasks.has(index) {
-            continue;
-        }
-        let name = wanted_tasks.object_name(view.job.name(), index);
         if let Some(holder) = view.taken.get(&name) {
             say_taken(*holder, name, plan);
         } else if !in_the_way.contains(name.as_str()) {
@@ -283,23 +277,28 @@ fn creations(input: &PlanInput<'_>, slots: u32, plan: &mut Plan) -> Option<Parce
     (!each.is_empty()).then(|| Action::CreateTasks(NewTasks { alike: alike(), each }).into())
 }
 
-/// Keeps saying that names are taken while the job may create no task anyway. Without this, its status
-/// would say so only between the end of one task and the start of the next, and be written twice for
-/// each of them.
-fn still_taken(input: &PlanInput<'_>, plan: &mut Plan) {
+/// The tasks that are still to be created, by their indexes, and their names.
+fn missing_tasks(input: &PlanInput<'_>) -> impl Iterator<Item = (u32, String)> {
     let PlanInput { view, wanted_tasks, record, by_role, .. } = input;
-    if !waits_for_a_name(&view.job.status.conditions) {
-        return;
-    }
     let is_missing = |index: &u32| {
         let is_there =
             by_role.members.contains_key(index) || by_role.predecessors.contains_key(index);
         !is_there && wanted_tasks.has(*index)
     };
+    let indexes = record.missing(wanted_tasks.limit()).filter(is_missing);
+    indexes.map(|index| (index, wanted_tasks.object_name(view.job.name(), index)))
+}
+
+/// Keeps saying that names are taken while the job may create no task anyway. Without this, its status
+/// would say so only between the end of one task and the start of the next, and be written twice for
+/// each of them.
+fn still_taken(input: &PlanInput<'_>, plan: &mut Plan) {
+    if !waits_for_a_name(&input.view.job.status.conditions) {
+        return;
+    }
     // Tasks are created in the order of their indexes, so those with taken names come first.
-    let missing = record.missing(wanted_tasks.limit()).filter(is_missing).take(LOOKED_FOR_MAX);
-    for name in missing.map(|index| wanted_tasks.object_name(view.job.name(), index)) {
-        match view.taken.get(&name) {
+    for (_, name) in missing_tasks(input).take(LOOKED_FOR_MAX) {
+        match input.view.taken.get(&name) {
             Some(holder) => say_taken(*holder, name, plan),
             None => plan.looked_for.push(name),
         }
