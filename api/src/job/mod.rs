@@ -61,7 +61,9 @@ macro_rules! with_job_fields {
             #[schemars(length(min = 1))]
             pub tasks: Vec<$crate::job::ListedTask>,
             /// One task for each item. An item is a text, a number, a boolean, or a map of these;
-            /// tasks refer to it as `$(task.item)` or `$(task.item.FIELD)`. At most 10,000.
+            /// tasks refer to it as `$(task.item)` or `$(task.item.FIELD)`. Whole numbers of more than
+            /// 64 bits are refused, because they would be rounded: write them as text, in quotes. At
+            /// most 10,000.
             #[serde(default, skip_serializing_if = "Option::is_none")]
             pub items: Option<Vec<serde_json::Value>>,
             /// One task for each partition of a partition set, on a node that holds a replica of
