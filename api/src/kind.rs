@@ -133,6 +133,13 @@ const OURS: Info = Info {
 const CORE: Info =
     Info { group: "", version: "v1", names: Names::Foreign, subresources: &[], ..OURS };
 
+impl Info {
+    /// Whether its objects have this subresource.
+    pub fn has(&self, subresource: Subresource) -> bool {
+        self.subresources.contains(&subresource)
+    }
+}
+
 impl KindId {
     /// The constant properties of this kind.
     #[expect(clippy::too_many_lines, reason = "it is a table")]

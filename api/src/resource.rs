@@ -29,7 +29,7 @@ pub trait Resource: Kind {
     /// Most bytes that Heliox may add to the object later. An object that leaves no room for them
     /// is refused, because its status could never be stored.
     fn added_bytes(&self) -> usize {
-        if Self::ID.info().subresources.contains(&Subresource::Status) {
+        if Self::ID.info().has(Subresource::Status) {
             crate::size::ADDED_BYTES
         } else {
             crate::size::ADDED_METADATA_BYTES

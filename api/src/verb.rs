@@ -47,6 +47,12 @@ impl Verb {
     }
 }
 
+/// The subresources of a kind that have requests of their own. The others are reserved.
+pub fn requested(kind: KindId) -> impl Iterator<Item = Subresource> {
+    let parts = kind.info().subresources.iter().copied();
+    parts.filter(move |part| !verbs(kind, Some(*part)).requests.is_empty())
+}
+
 /// The table. [`crate::kind::Info::subresources`] says which subresources a kind has.
 pub fn verbs(kind: KindId, subresource: Option<Subresource>) -> Verbs {
     let requests: &[Verb] = match subresource {

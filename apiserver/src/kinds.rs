@@ -142,9 +142,7 @@ impl WithType for Generic {
 
 fn admit<K: Resource>(mut document: Value) -> Result<Value, Vec<Violation>> {
     let status = document.as_object_mut().and_then(|fields| fields.shift_remove("status"));
-    let status = status.filter(|status| {
-        !status.is_null() && K::ID.info().subresources.contains(&Subresource::Status)
-    });
+    let status = status.filter(|status| !status.is_null() && K::ID.info().has(Subresource::Status));
     let of_status =
         status.as_ref().map(|status| api::schema::check_status(K::ID, status)).unwrap_or_default();
     // Everything is reported at once: an error in the one must not hide an error in the other.

@@ -177,7 +177,7 @@ fn wishes(server: &Server, op: Op, asked: Vec<Asked>) -> Result<Vec<Wish>, Refus
     let one = match op {
         Op::CreateTasks { task, indexes } => return tasks::wishes(server, task, &indexes, asked),
         Op::CreateWithStatus { object } => {
-            let has_status = kind.info().subresources.contains(&Subresource::Status);
+            let has_status = kind.info().has(Subresource::Status);
             if kind == KindId::Task || !has_status {
                 return Err(bad(format!("{} are not made with a status", kind.info().plural)));
             }

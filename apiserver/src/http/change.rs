@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use super::extract::{Answer, BODY_BYTES_MAX, Call, Json, LedBy, Object, Place, Refused, Whole};
 use super::query::{Query, bad};
 use super::{answer, read};
-use crate::write::{Committed, Leader, New, Part, Repeatable, Wish, admit, text};
+use crate::write::{Committed, New, Part, Repeatable, Wish, admit, text};
 use crate::{Server, keys, kinds};
 
 /// How long an answer waits for the cache in order to include warnings. The object has been written
@@ -106,7 +106,7 @@ fn place_object(
 /// Metadata that only the apiserver gives.
 fn stamp(server: &Server, kind: KindId, mut object: Value, statuses: Statuses) -> Value {
     let fields = object.as_object_mut();
-    let has_status = kind.info().subresources.contains(&Subresource::Status);
+    let has_status = kind.info().has(Subresource::Status);
     if has_status && statuses == Statuses::Dropped {
         fields.map(|fields| fields.shift_remove("status"));
     }
@@ -203,15 +203,20 @@ pub(super) fn named(place: &Place) -> ObjectKey {
     ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default())
 }
 
-/// The status of a task is reported by its agent, in batches.
-fn may_write(place: &Place, part: Part) -> Result<(), Refusal> {
-    if place.kind == KindId::Task && part == Part::Status {
+/// The part that a request of this path writes. The status of a task is reported by its agent, in
+/// batches.
+fn written(place: &Place) -> Result<Part, Refusal> {
+    if place.subresource != Some(Subresource::Status) {
+        return Ok(Part::Spec);
+    }
+    if place.kind == KindId::Task {
         let message = "the status of a task can only be changed by the agent of its node";
         return Err(Refusal::new(Why::Forbidden, message));
     }
-    Ok(())
+    Ok(Part::Status)
 }
 
+/// Replaces the spec of an object or, under the path of its status, the status.
 pub(super) async fn replace(
     call: Call,
     place: Place,
@@ -219,31 +224,13 @@ pub(super) async fn replace(
     LedBy(leader): LedBy,
     Object(object): Object,
 ) -> Answer {
-    replace_part(call, (place, Part::Spec), query, (leader, object)).await
-}
-
-pub(super) async fn replace_status(
-    call: Call,
-    place: Place,
-    query: Query,
-    LedBy(leader): LedBy,
-    Object(object): Object,
-) -> Answer {
-    replace_part(call, (place, Part::Status), query, (leader, object)).await
-}
-
-async fn replace_part(
-    call: Call,
-    (place, part): (Place, Part),
-    query: Query,
-    (leader, object): (Option<Leader>, Value),
-) -> Answer {
-    may_write(&place, part)?;
+    let part = written(&place)?;
     let intent = call.intent(Wish::Replace { kind: place.kind, key: named(&place), object, part });
     let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
     Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)
 }
 
+/// Patches the spec of an object or, under the path of its status, the status.
 pub(super) async fn patch(
     call: Call,
     place: Place,
@@ -251,30 +238,11 @@ pub(super) async fn patch(
     LedBy(leader): LedBy,
     SentPatch(patch): SentPatch,
 ) -> Answer {
-    patch_part(call, (place, Part::Spec), query, (leader, patch)).await
-}
-
-pub(super) async fn patch_status(
-    call: Call,
-    place: Place,
-    query: Query,
-    LedBy(leader): LedBy,
-    SentPatch(patch): SentPatch,
-) -> Answer {
-    patch_part(call, (place, Part::Status), query, (leader, patch)).await
-}
-
-async fn patch_part(
-    call: Call,
-    (place, part): (Place, Part),
-    query: Query,
-    (leader, patch): (Option<Leader>, Patch),
-) -> Answer {
     if query.force {
         let message = "force applies to server-side apply only, which is not supported yet";
         return Err(bad(message).into());
     }
-    may_write(&place, part)?;
+    let part = written(&place)?;
     let intent = call.intent(Wish::Patch { kind: place.kind, key: named(&place), patch, part });
     let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
     Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)

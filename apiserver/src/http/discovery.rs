@@ -2,7 +2,7 @@
 
 use api::kind::{KindId, Scope};
 use api::status::{Refusal, Why};
-use api::verb::{Subresource, verbs};
+use api::verb::{Subresource, requested, verbs};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -97,14 +97,11 @@ fn of_version(group: &str, version: &str) -> Answer {
             "kind": info.kind, "verbs": words(kind, None), "shortNames": info.short,
             "categories": categories,
         }));
-        for subresource in info.subresources {
-            let verbs = words(kind, Some(*subresource));
-            if verbs.is_empty() {
-                continue;
-            }
+        for subresource in requested(kind) {
             resources.push(json!({
                 "name": format!("{}/{}", info.plural, subresource.word()), "singularName": "",
-                "namespaced": namespaced, "kind": info.kind, "verbs": verbs,
+                "namespaced": namespaced, "kind": info.kind,
+                "verbs": words(kind, Some(subresource)),
             }));
         }
     }

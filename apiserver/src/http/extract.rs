@@ -9,6 +9,7 @@ use api::KindId;
 use api::batch::LEADER_HEADER;
 use api::names;
 use api::status::{Mistake, Refusal, Why};
+use api::verb::Subresource;
 use axum::BoxError;
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -105,6 +106,8 @@ impl FromRequestParts<Arc<Server>> for Call {
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) kind: KindId,
+    /// The part of the object that the path ends with.
+    pub(super) subresource: Option<Subresource>,
     /// Empty for cluster-wide kinds, and for all namespaces.
     pub(super) namespace: String,
     /// `None` for all objects.

@@ -108,13 +108,13 @@ fn what(target: Target, place: Option<&Place>) -> What<'_> {
 
 /// The object or objects that a path stands for; `None` for a path that is not of objects.
 async fn place(target: Target, parts: &mut Parts) -> Result<Option<Place>, Refusal> {
-    let kind = match target {
-        Target::Objects { kind, .. } => kind,
+    let (kind, subresource) = match target {
+        Target::Objects { kind, subresource } => (kind, subresource),
         Target::Fixed(_) => return Ok(None),
     };
     let parameters = RawPathParams::from_request_parts(parts, &()).await;
     let parameters = parameters.map_err(|_not_text| not_served(parts.uri.path()))?;
-    let mut place = Place { kind, namespace: String::new(), name: None };
+    let mut place = Place { kind, subresource, namespace: String::new(), name: None };
     for (parameter, value) in &parameters {
         match parameter {
             "namespace" => value.clone_into(&mut place.namespace),

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use api::KindId;
-use api::verb::{Subresource, Verb};
+use api::verb::{Subresource, Verb, requested};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::handler::Handler;
@@ -58,14 +58,9 @@ fn with_objects(
         router = router.route(&path, of(None, is_of_all));
     }
     router = router.route(&paths.one, of(None, |verb| !is_of_all(verb)));
-    // One without verbs is not served yet: its path is as unknown as any other.
-    let has_verbs = |part: &&Subresource| {
-        let target = Target::Objects { kind, subresource: Some(**part) };
-        !target.verbs().is_empty()
-    };
-    for part in kind.info().subresources.iter().filter(has_verbs) {
+    for part in requested(kind) {
         let path = format!("{}/{}", paths.one, part.word());
-        router = router.route(&path, of(Some(*part), |_| true));
+        router = router.route(&path, of(Some(part), |_| true));
     }
     router
 }
@@ -164,11 +159,9 @@ fn of_objects(methods: Methods, subresource: Option<Subresource>, verb: Verb) ->
         (None, Verb::Watch) => methods,
         (None, Verb::Create) => methods.on(verb, change::create),
         (None | Some(Subresource::Status), Verb::Get) => methods.on(verb, read::get),
-        (None, Verb::Update) => methods.on(verb, change::replace),
-        (None, Verb::Patch) => methods.on(verb, change::patch),
+        (None | Some(Subresource::Status), Verb::Update) => methods.on(verb, change::replace),
+        (None | Some(Subresource::Status), Verb::Patch) => methods.on(verb, change::patch),
         (None, Verb::Delete) => methods.on(verb, delete::delete),
-        (Some(Subresource::Status), Verb::Update) => methods.on(verb, change::replace_status),
-        (Some(Subresource::Status), Verb::Patch) => methods.on(verb, change::patch_status),
         (Some(Subresource::Evict), Verb::Create) => methods.on(verb, change::evict),
         (Some(Subresource::Binding), Verb::Create) => methods.on(verb, change::bind),
         (Some(Subresource::Log), Verb::Get) => methods.on(verb, log::log),

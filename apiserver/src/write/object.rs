@@ -350,7 +350,7 @@ impl Part {
 
 /// The new object, with the status, which is the controllers', taken from the old one.
 fn with_spec(kind: KindId, old: &Value, mut new: Value) -> Value {
-    if kind.info().subresources.contains(&Subresource::Status)
+    if kind.info().has(Subresource::Status)
         && let Some(fields) = new.as_object_mut()
     {
         fields.shift_remove("status");
