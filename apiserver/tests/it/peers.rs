@@ -212,7 +212,9 @@ async fn any_apiserver_answers_for_an_agent_that_is_connected_to_another() {
         assert_eq!(log(world, "?tailLines=99").await, Err(refused));
     }
     let request = Request::get(format!("{TASKS}/j-0/log?follow=true")).body(Bytes::new()).unwrap();
-    let mut body = two.b.send(request).await.into_body();
+    let response = two.b.send(request).await;
+    assert_eq!(response.headers()["content-type"], "text/plain");
+    let mut body = response.into_body();
     let mut next = async || body.frame().await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(next().await, line(true), "it is there before more is");
     for more in ["one", "two"] {
