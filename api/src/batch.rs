@@ -43,13 +43,15 @@ pub struct Group {
 }
 
 impl Group {
-    /// For how many operations it counts.
+    /// The number of operations that it counts as.
     pub fn count(&self) -> usize {
         self.ops.iter().map(Op::count).fold(0, usize::saturating_add)
     }
 
-    /// What of it an earlier version can do, where that is another group: tasks are made one by one, and
-    /// what belongs to an object is made once that is there.
+    /// The group without operations that apiservers of earlier versions do not know, or `None` if it
+    /// has no such operation. Tasks are created one by one. Objects whose controller is created by
+    /// the same group are left out, because earlier versions cannot fill in its uid: the component
+    /// creates them later, when it sees the controller.
     pub fn for_earlier_versions(&self) -> Option<Self> {
         let mut ops = Vec::new();
         for op in &self.ops {
@@ -82,7 +84,7 @@ impl Group {
     }
 }
 
-/// Tasks that are made one by one.
+/// An operation for each task of a [`Op::CreateTasks`].
 fn one_by_one(task: &Value, indexes: &Ranges) -> Vec<Op> {
     let owner = owner_name(task).unwrap_or_default();
     let create = |index: u32| {
@@ -125,16 +127,16 @@ pub enum Op {
         /// The object, with apiVersion and kind.
         object: Value,
     },
-    /// Makes an object as [`Op::Create`] does, with the status that it has here. So that what belongs to
-    /// it can be made in the same group: an object that is made later in the group and names this one as
-    /// its controller, without a uid, gets the uid that this one is given.
+    /// Creates an object as [`Op::Create`] does, but with the given status. Objects that belong to it
+    /// can be created by later operations of the same group: if such an object names this one as its
+    /// controller, without a uid, the apiserver fills in the new uid.
     CreateWithStatus {
         /// The object, with apiVersion, kind and status.
         object: Value,
     },
-    /// Makes tasks of one owner that differ in nothing but their index, and the name that follows from it
-    /// ([`names::task`]). Each is made as [`Op::Create`] makes it: with the same guards, as a request of
-    /// its own, and counted as an operation of its own.
+    /// Creates tasks of one owner that differ only in their index and in the name that follows from
+    /// the index ([`names::task`]). Each task has the guards of an [`Op::Create`], needs permission
+    /// on its own, and counts as one operation.
     CreateTasks {
         /// One of them, with apiVersion and kind, and the owner as its controller.
         task: Value,
@@ -225,12 +227,12 @@ impl Op {
         Op::Create { object: to_value(object) }
     }
 
-    /// Makes tasks that are all like this one of theirs.
+    /// Creates tasks with these indexes. `task` is one of them, and the others equal it otherwise.
     pub fn create_tasks(task: &Task, indexes: Ranges) -> Self {
         Op::CreateTasks { task: to_value(task), indexes }
     }
 
-    /// For how many operations it counts.
+    /// The number of operations that it counts as.
     pub fn count(&self) -> usize {
         match self {
             Op::CreateTasks { indexes, .. } => indexes.count(),
@@ -264,7 +266,8 @@ fn controller_in(object: &Value) -> Option<&Value> {
     owners.iter().find(|owner| owner["controller"] == Value::Bool(true))
 }
 
-/// The controller of an object that is made in the same group, whose uid its maker does not know yet.
+/// The controller in the owner references of an object, if it has no uid because the same group
+/// creates it.
 pub fn owner_without_uid(object: &mut Value) -> Option<&mut Value> {
     let owners = object["metadata"].get_mut("ownerReferences")?.as_array_mut()?;
     let owner = owners.iter_mut().find(|owner| owner["controller"] == Value::Bool(true))?;

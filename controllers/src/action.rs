@@ -1,7 +1,7 @@
 //! What controllers do, as types, and the one place that turns it into operations of a batch.
 //!
-//! A plan says what is to be done in these words alone: none builds a document. So a plan cannot
-//! write more of an object than it names, and what it writes can be compared and shown.
+//! Plans return actions and never build JSON. So a plan cannot write more of an object than it
+//! names, and tests can compare and print what it writes.
 
 use api::batch::{self, Op, Propagation};
 use api::completion::End;
@@ -21,9 +21,9 @@ use serde_json::{Value, json};
 /// One thing that a controller does.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Makes an object.
+    /// Creates an object.
     Create(New),
-    /// Makes tasks of one template. It stays whole until it is packed into groups.
+    /// Creates tasks of one template. [`crate::packing`] splits it if it is too large for a group.
     CreateTasks(NewTasks),
     /// Changes single fields of an object.
     Patch(Patch),
@@ -60,7 +60,8 @@ pub enum Action {
         object: ObjectRef,
         /// What happens to the objects that it owns.
         propagation: Propagation,
-        /// The state that this was decided on; any state, where none is named.
+        /// The resourceVersion that this was decided on: the object must not have changed since.
+        /// `None` if any state will do.
         version: Option<ResourceVersion>,
     },
     /// Removes a namespace that is being deleted and holds nothing any more.
@@ -70,22 +71,22 @@ pub enum Action {
     },
 }
 
-/// A certain object: one of the same name that is made later is another one.
+/// One particular object. A later object with the same name has another uid.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectRef {
-    /// Where it is.
+    /// The namespace and name.
     pub key: ObjectKey,
-    /// Which one.
+    /// The uid.
     pub uid: String,
 }
 
 impl ObjectRef {
-    /// The object that this is read of.
+    /// A reference to this object.
     pub fn of<K: Kind>(object: &K) -> Self {
         Self::of_meta(object.meta())
     }
 
-    /// The object with this metadata.
+    /// A reference to the object with this metadata.
     pub fn of_meta(meta: &ObjectMeta) -> Self {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         let key = ObjectKey::new(text(&meta.namespace), text(&meta.name));
@@ -93,7 +94,7 @@ impl ObjectRef {
     }
 }
 
-/// Declares an enum of an object of some kinds.
+/// Declares an enum with a variant for an object of each of these kinds.
 macro_rules! some_kinds {
     ($(#[doc = $doc:literal])+ $name:ident: $($kind:ident),+) => {
         $(#[doc = $doc])+
@@ -110,33 +111,33 @@ macro_rules! some_kinds {
 }
 
 some_kinds! {
-    /// An object that a plan makes. Tasks are made by [`NewTasks`].
+    /// A new object. New tasks are in [`NewTasks`].
     New: TaskTemplate, Job, WorkflowRun
 }
 
 some_kinds! {
-    /// An object whose status takes the place of the stored one. All else of it is not written: the
-    /// rest says which object is meant, and the version of it that was read.
+    /// An object with a new status. Only the status is written. Name, uid and resourceVersion say
+    /// which object is meant and which state was read; nothing else of it is sent.
     Status: Job, WorkflowRun, Workflow, PartitionSet, Node
 }
 
-/// Tasks of one template that differ in their index, their name and their own part alone.
+/// New tasks of one template. They differ only in index, name and overrides.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTasks {
-    /// A task but for these three.
+    /// A task with everything that they have in common.
     pub alike: Box<Task>,
-    /// What each has of its own.
+    /// Index, name and overrides of each task.
     pub each: Vec<NewTask>,
 }
 
-/// What a new task has of its own.
+/// What distinguishes a new task from the others of its template.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTask {
     /// Its index in its owner.
     pub index: u32,
     /// Its name.
     pub name: String,
-    /// Its own part of the template.
+    /// How it differs from the template.
     pub overrides: Overrides,
 }
 
@@ -154,8 +155,8 @@ impl NewTasks {
         task
     }
 
-    /// Adds the operations that make them: one for all those of which nothing is their own but the
-    /// index and the name that follows from it.
+    /// Adds the operations that create them: one for all tasks that differ only in the index and in
+    /// the name that follows from it, and one for each other task.
     fn write(&self, ops: &mut Vec<Op>) {
         let owner = self.alike.controller().map(|owner| owner.name.as_str());
         let is_plain = |task: &NewTask| {
@@ -171,7 +172,7 @@ impl NewTasks {
         ops.extend(own.into_iter().map(|own| Op::create(&self.object(own))));
     }
 
-    /// Keeps the first `count` tasks, and gives back the others.
+    /// Keeps the first `count` tasks, and returns the others.
     #[must_use]
     pub fn split_off(&mut self, count: usize) -> Self {
         let each = self.each.split_off(count.min(self.each.len()));
@@ -179,8 +180,8 @@ impl NewTasks {
     }
 }
 
-/// New values of single fields of an object, which must still be as it was read. No other field is
-/// written, so that none is taken from whoever else writes it.
+/// New values of single fields of an object. The object must not have changed since it was read. No
+/// other field is sent, so that controllers never become the owner of fields that users write.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Patch {
     /// The kind of the object.
@@ -200,7 +201,7 @@ pub enum Field {
     Cancel(bool),
     /// `spec.cancelReason`.
     CancelReason(String),
-    /// `spec.suspend`; removed where it is false, which is what its absence says.
+    /// `spec.suspend`. False removes the field, which means the same.
     Suspend(bool),
     /// `metadata.ownerReferences`.
     OwnerReferences(Vec<OwnerReference>),
@@ -217,7 +218,7 @@ impl Patch {
         Self::of(KindId::Job, &job.metadata, vec![Field::Cancel(true), reason])
     }
 
-    /// Suspends a job, or lets it go on.
+    /// Suspends or resumes a job.
     pub fn suspend(job: &Job, suspend: bool) -> Self {
         Self::of(KindId::Job, &job.metadata, vec![Field::Suspend(suspend)])
     }
@@ -232,7 +233,7 @@ impl Patch {
         Self::of(kind, meta, vec![Field::Finalizers(finalizers)])
     }
 
-    /// Annotates the object, too.
+    /// Also sets an annotation.
     #[must_use]
     pub fn and_annotation(mut self, name: &'static str, value: &str) -> Self {
         self.fields.push(Field::Annotation(name, value.to_owned()));
@@ -244,7 +245,7 @@ impl Patch {
         Self { kind, object: ObjectRef::of_meta(meta), version, fields }
     }
 
-    /// How many bytes it is as it is sent.
+    /// Its size in bytes as JSON.
     pub(crate) fn bytes(&self) -> usize {
         json_bytes(&self.document())
     }
@@ -305,7 +306,7 @@ impl Status {
     }
 }
 
-/// What says which object is meant, in which version, and the status that it is to have.
+/// The document of a status operation: which object is meant, which state was read, and the status.
 fn status_of<K: Kind>(object: &K, status: &impl Serialize) -> Value {
     json!({
         "apiVersion": K::ID.api_version(),
@@ -321,7 +322,7 @@ fn status_of<K: Kind>(object: &K, status: &impl Serialize) -> Value {
 }
 
 impl Action {
-    /// Makes an object.
+    /// Creates an object.
     pub fn create(object: impl Into<New>) -> Self {
         Action::Create(object.into())
     }
@@ -346,13 +347,13 @@ impl Action {
         Action::Remove { task: ObjectRef::of(task) }
     }
 
-    /// Deletes an object, in whatever state it is by then. What it owns goes after it.
+    /// Deletes an object in any state, and afterwards the objects that it owns.
     pub fn delete<K: Kind>(object: &K) -> Self {
         let (kind, object) = (K::ID, ObjectRef::of(object));
         Action::Delete { kind, object, propagation: Propagation::Background, version: None }
     }
 
-    /// How many operations of a batch it is.
+    /// The number of operations of a batch that it counts as.
     pub(crate) fn ops(&self) -> usize {
         match self {
             Action::CreateTasks(tasks) => tasks.each.len(),
@@ -423,12 +424,12 @@ impl From<Action> for Group {
 }
 
 impl Group {
-    /// How many operations of a batch it is.
+    /// The number of operations of a batch that it counts as.
     pub(crate) fn ops(&self) -> usize {
         self.actions.iter().map(Action::ops).sum()
     }
 
-    /// As a batch has it.
+    /// The group as operations of a batch.
     pub(crate) fn to_batch(&self) -> batch::Group {
         let mut ops = Vec::with_capacity(self.ops());
         self.actions.iter().for_each(|action| action.write(&mut ops));
@@ -436,7 +437,7 @@ impl Group {
     }
 }
 
-/// The names of the objects of a kind that groups make.
+/// The names of the objects of a kind that groups create.
 pub(crate) fn created(groups: &[Group], kind: KindId) -> Vec<&str> {
     let mut names = Vec::new();
     for action in groups.iter().flat_map(|group| &group.actions) {

@@ -252,15 +252,15 @@ const FRAME_BYTES: usize = 64;
 
 /// Writes groups, in batches within the bound, and returns when the cache has seen them.
 ///
-/// Of a group that can never be written the caller gets the place among `groups`, and why; anything else
-/// that did not happen ends in [`ReconcileError::Again`] after all groups were tried.
+/// Returns the groups that can never be written, as positions in `groups`, each with the reason. If
+/// another group was refused, the result is [`ReconcileError::Again`], after all groups were tried.
 pub async fn write(
     client: &Client,
     cache: &Cache,
     groups: Vec<Group>,
 ) -> Result<Vec<(usize, String)>, ReconcileError> {
     let (mut invalid, mut again) = (Vec::new(), None);
-    // Answers come in the order of the batches, and those are in the order of the groups.
+    // The answers arrive in the order of the batches, and the batches have the order of the groups.
     let mut first = 0;
     let mut seen = ResourceVersion::default();
     let send = |batch: Batch| async move {
@@ -276,7 +276,7 @@ pub async fn write(
         if earlier.iter().all(Option::is_none) {
             return (batch.groups.len(), answer);
         }
-        // An apiserver of an earlier version may be asked while hosts are upgraded one after the other.
+        // During an upgrade, the request may reach an apiserver that does not know these operations.
         let groups = batch.groups.into_iter().zip(earlier);
         let groups = groups.map(|(group, earlier)| earlier.unwrap_or(group)).collect();
         let batch = Batch { groups };

@@ -19,8 +19,8 @@ use crate::{merge, metadata, names, path, placement, size, substitute, template}
 
 /// Most rules of a retry.
 const RULES_MAX: usize = 100;
-/// From here on a whole number has no 64 bits of its own, and is read as the nearest one that a float
-/// has: 2^63.
+/// The smallest number, 2^63, from which whole numbers may not fit into 64 bits. Those that do not are
+/// parsed as floats, and rounded.
 const WHOLE_MAX: f64 = 9_223_372_036_854_775_808.0;
 
 /// What is wrong with a job.
@@ -254,8 +254,8 @@ fn items(items: &[Value], path: &str, found: &mut Vec<Violation>) {
     }
 }
 
-/// A whole number that is too large for 64 bits was rounded when it was read, and tasks would get another
-/// one than was written.
+/// Refuses whole numbers that do not fit into 64 bits: they were rounded when they were parsed, so
+/// tasks would get another number than the manifest contains.
 fn inexact(value: &Value, path: &str, found: &mut Vec<Violation>) {
     let rounded = value.as_f64().filter(|_| value.is_f64());
     if rounded.is_some_and(|number| number.fract() == 0.0 && number.abs() >= WHOLE_MAX) {

@@ -1,4 +1,4 @@
-//! From stored records to what the cache keeps: most of what following the store costs.
+//! Parses stored records into cache entries. This is most of the work of following the store.
 
 use std::num::NonZero;
 use std::panic::resume_unwind;
@@ -17,13 +17,13 @@ use super::sharing::Sharing;
 use crate::keys;
 use crate::kinds::Wire;
 
-/// From so many records on, all processors parse them. A server that starts parses all that the
-/// store's history holds before it answers anybody; later, so many seldom come at once.
+/// This many records or more are parsed on all processors. So many arrive at once mostly when the
+/// server starts: it parses the whole history of the store before it answers requests.
 const SPREAD_FROM: usize = 256;
-/// A thread is not worth its start for fewer records.
+/// The minimum number of records for which a thread is started.
 const SHARE_MIN: usize = 64;
 
-/// An object of the cache that does not share anything with others yet.
+/// A parsed object, before its labels and fields are shared with other entries.
 pub(super) struct Parsed {
     kind: KindId,
     key: Arc<ObjectKey>,
@@ -33,8 +33,8 @@ pub(super) struct Parsed {
     wire: Wire,
 }
 
-/// Parses a record, if it is an object. With what was `known` of the same key it shares which object
-/// it is.
+/// Parses a record, if it is an object's. The result shares key and uid with `known`, the current entry
+/// of the same key.
 pub(super) fn parsed(
     record: &Record,
     version: Option<ResourceVersion>,
@@ -51,7 +51,7 @@ pub(super) fn parsed(
     if let Some(why) = unreadable {
         error!(key = %record.key, error = %why, "cannot read a stored object: shown as it is stored");
     }
-    // It is kept for long: what its buffer has left is not.
+    // Entries live long, so unused capacity is given back.
     wire.json.shrink_to_fit();
     let uid = known.map(|known| &known.uid).filter(|uid| ***uid == *wire.uid).map(Arc::clone);
     Some(Parsed { kind, key, version, created: record.created, uid, wire })
@@ -63,7 +63,7 @@ impl Parsed {
         Bytes::from(self.wire.json)
     }
 
-    /// The object as the cache keeps it: it shares with others what it has alike.
+    /// The cache entry. It shares equal labels and fields with other entries.
     pub(super) fn into_entry(self, sharing: &mut Sharing) -> Arc<Entry> {
         let Self { kind, key, version, created, uid, wire } = self;
         Arc::new(Entry {
@@ -81,7 +81,8 @@ impl Parsed {
     }
 }
 
-/// Applies `parse` to each of `items`, in their order: on all processors where they are many.
+/// Applies `parse` to each item and returns the results in order. Many items are spread over all
+/// processors.
 pub(super) fn spread<T: Sync, R: Send>(items: &[T], parse: impl Fn(&T) -> R + Sync) -> Vec<R> {
     if items.len() < SPREAD_FROM {
         return items.iter().map(parse).collect();
@@ -92,7 +93,7 @@ pub(super) fn spread<T: Sync, R: Send>(items: &[T], parse: impl Fn(&T) -> R + Sy
     let (own, others) = items.split_at(share.min(items.len()));
     thread::scope(|scope| {
         let helped = |share| {
-            // Where the system has no more threads, this one does all of it.
+            // If the system refuses another thread, this thread does that share, too.
             let helper = thread::Builder::new().spawn_scoped(scope, move || parse_all(share));
             (share, helper)
         };

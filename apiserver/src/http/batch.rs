@@ -83,7 +83,7 @@ fn intents(call: &Call, group: Group) -> Result<Vec<Intent>, Refusal> {
     Ok(intents)
 }
 
-/// Gives an object whose controller is made by the same group the uid that this was given.
+/// Fills in the uid of an object's controller, if the same group creates the controller.
 fn name_owner(op: &mut Op, before: &[Intent]) {
     let (Op::Create { object } | Op::CreateTasks { task: object, .. }) = op else { return };
     let namespace = object["metadata"]["namespace"].as_str().unwrap_or_default().to_owned();
@@ -96,8 +96,8 @@ fn name_owner(op: &mut Op, before: &[Intent]) {
     }
 }
 
-/// What an operation wants, if its requester may want it: it is a request of its own, and so is each task
-/// of an operation that makes several.
+/// The intents of an operation. The requester needs permission for each operation, and for each task of
+/// an operation that creates several.
 fn intents_of(call: &Call, op: Op) -> Result<Vec<Intent>, Refusal> {
     let asked = asked(&op)?;
     let enter = |(verb, of, key): &Asked| call.enter(Ask::of(*verb, *of, key));

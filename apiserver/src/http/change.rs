@@ -52,12 +52,12 @@ pub(super) fn admitted(
     Ok(stamp(server, kind, object, statuses))
 }
 
-/// What becomes of the status of an object that is made.
+/// What happens to the status in a request that creates an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Statuses {
-    /// It is written later, by those who are to write it.
+    /// It is ignored, since only controllers write statuses, later.
     Dropped,
-    /// Those who are to write it make the object.
+    /// It is stored, because a controller creates the object.
     Kept,
 }
 
@@ -203,8 +203,8 @@ pub(super) fn named(place: &Place) -> ObjectKey {
     ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default())
 }
 
-/// The part that a request of this path writes. The status of a task is reported by its agent, in
-/// batches.
+/// The part of the object that a request to this path may write. The status of a task is written only
+/// by agents, in batches.
 fn written(place: &Place) -> Result<Part, Refusal> {
     if place.subresource != Some(Subresource::Status) {
         return Ok(Part::Spec);
@@ -216,7 +216,7 @@ fn written(place: &Place) -> Result<Part, Refusal> {
     Ok(Part::Status)
 }
 
-/// Replaces the spec of an object or, under the path of its status, the status.
+/// Replaces the spec of an object, or its status if the path ends with `/status`.
 pub(super) async fn replace(
     call: Call,
     place: Place,
@@ -230,7 +230,7 @@ pub(super) async fn replace(
     Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)
 }
 
-/// Patches the spec of an object or, under the path of its status, the status.
+/// Patches the spec of an object, or its status if the path ends with `/status`.
 pub(super) async fn patch(
     call: Call,
     place: Place,

@@ -106,7 +106,7 @@ impl FromRequestParts<Arc<Server>> for Call {
 #[derive(Debug, Clone)]
 pub(super) struct Place {
     pub(super) kind: KindId,
-    /// The part of the object that the path ends with.
+    /// The subresource at the end of the path; `None` for the object itself.
     pub(super) subresource: Option<Subresource>,
     /// Empty for cluster-wide kinds, and for all namespaces.
     pub(super) namespace: String,
@@ -219,8 +219,8 @@ impl<S: Sync, const BYTES_MAX: usize> FromRequest<S> for Whole<BYTES_MAX> {
     }
 }
 
-/// Reads a body to its end into one buffer. Its pieces are not kept: a piece of one byte takes a
-/// hundred bytes of memory or more, and the client chooses how small they are.
+/// Reads a whole body into one buffer. The frames are not kept: the client chooses their size, and a
+/// frame of one byte takes a hundred bytes of memory or more.
 async fn in_one_piece(
     body: impl HttpBody<Data = Bytes, Error = BoxError>,
 ) -> Result<Bytes, BoxError> {

@@ -142,8 +142,8 @@ pub(super) fn compressed(methods: MethodRouter<Arc<Server>>) -> MethodRouter<Arc
     )
 }
 
-/// Ignores which encodings a client accepts if it rules some out, by a weight of zero. If it ruled out
-/// all, the layer would replace the code of the answer, which says what happened, by 406.
+/// Ignores `Accept-Encoding` if it excludes an encoding, by a weight of zero. If it excluded all of
+/// them, the compression layer would replace the status code of a finished answer by 406.
 fn with_usable_encodings(mut request: Request) -> Request {
     let is_zero = |weight: &str| weight.trim().bytes().all(|digit| matches!(digit, b'0' | b'.'));
     let rules_out = |accepted: &HeaderValue| {

@@ -51,7 +51,7 @@ pub(crate) struct Facts<'a> {
     known: &'a Known,
     chunks: &'a mut Chunks,
     cached: BTreeSet<Key>,
-    /// Objects that the group makes, by their keys, and their uids.
+    /// The uids of objects that the group creates, by key.
     made: BTreeMap<Key, String>,
     /// What the decision that is being taken has looked at, and the revision that it saw there.
     looked_at: BTreeMap<Key, Option<Revision>>,
@@ -71,12 +71,12 @@ impl<'a> Facts<'a> {
         current
     }
 
-    /// The group makes an object: what is decided later in the group may count on it.
+    /// Notes that the group creates an object, so that later decisions of the group may rely on it.
     pub(crate) fn make(&mut self, key: &Key, uid: &str) {
         self.made.insert(Arc::clone(key), uid.to_owned());
     }
 
-    /// Whether the group makes this very object.
+    /// Whether the group creates the object with this key and uid.
     pub(crate) fn makes(&self, key: &Key, uid: &str) -> bool {
         self.made.get(key).is_some_and(|made| made == uid)
     }

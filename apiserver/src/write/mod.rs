@@ -75,7 +75,7 @@ pub(crate) enum Wish {
 }
 
 impl Intent {
-    /// The uid of the object at this place, if this makes it.
+    /// The uid of the object of this kind and key, if this intent creates it.
     pub(crate) fn makes(&self, kind: KindId, key: &ObjectKey) -> Option<&str> {
         match &self.wish {
             Wish::Create { kind: made, key: at, object: New::Document(object), .. } => {

@@ -153,7 +153,7 @@ fn guard_owner(
     let refuse = |why: String| conflict(kind, &key.name, why);
     let controller = object.controller();
     let Some(owner) = Owner::of_new((kind, key), controller.as_deref())? else { return Ok(()) };
-    // One that the same group makes needs no guard: all of the group happens, or nothing.
+    // If the same group creates the owner, no guard is needed: a group happens as a whole or not at all.
     if !facts.makes(&owner.store_key, owner.uid) {
         let Some(living) = owner.living(facts) else {
             let (owner_kind, name) = (owner.kind.info().singular, owner.name);

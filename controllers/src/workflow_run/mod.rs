@@ -52,8 +52,9 @@ impl Controller {
         })
     }
 
-    /// Writes groups; what of them can never be written, one action each, and why. Of a group of
-    /// several actions one may be the reason: they are tried one by one.
+    /// Writes groups. Returns the actions that can never be written, each in a group of its own, and
+    /// why. If a group of several actions is refused for good, one of them may be the reason, so each
+    /// is tried alone.
     async fn write(&self, groups: Vec<Group>) -> Result<Vec<(Group, String)>, ReconcileError> {
         let mut tried = groups;
         loop {
@@ -66,8 +67,9 @@ impl Controller {
         }
     }
 
-    /// Adds first tasks to the Jobs that are made, for a few of them. A run may begin a thousand at once:
-    /// with the tasks of all, a cancellation of the run would have to wait for 100,000 writes.
+    /// Adds first tasks to the first few Jobs that are created. A run may start a thousand jobs at
+    /// once. If all their tasks were written here, a cancellation of the run would wait for 100,000
+    /// writes.
     fn all_with_first_tasks(&self, groups: Vec<Group>) -> Vec<Group> {
         let mut room = JOBS_WITH_TASKS_MAX;
         let with_tasks = |group: Group| {
@@ -81,8 +83,8 @@ impl Controller {
         groups.into_iter().map(with_tasks).collect()
     }
 
-    /// A group that makes a Job alone makes its first tasks, too, unless a name of theirs is not free: a
-    /// step of the run then is not held up until the new Job was looked at.
+    /// Adds first tasks to a group that creates only a Job, unless one of their names is in use. Then
+    /// the job's own controller handles that.
     fn with_first_tasks(&self, group: Group) -> Group {
         let [Action::Create(New::Job(job))] = &group.actions[..] else { return group };
         let Some(all) = with_first_tasks(job, self.tools.clock.now()) else { return group };

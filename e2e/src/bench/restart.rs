@@ -8,9 +8,9 @@ use super::workload::{LOOK, fleet, no_op};
 use super::{Figure, millis};
 use crate::fleet::ControlPlane;
 
-/// From the start of a server that was killed while `count` tasks were running until it says that it
-/// is ready. The tasks have just been created, bound and started, so the store's history holds all
-/// versions of them: the most that a server ever has to read when it starts.
+/// The time from the restart of a killed server until it reports that it is ready. `count` tasks run.
+/// They have just been created, bound and started, so the store's history holds all versions of them,
+/// which is the most that a server ever reads at its start.
 pub(super) async fn figure(count: u32) -> Figure {
     let mut fleet = fleet(1, ControlPlane::Embedded).await;
     let mut job = no_op("running", count);

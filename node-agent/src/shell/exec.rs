@@ -175,7 +175,7 @@ impl Session {
         let status = match end {
             End::Exited(Ok(code)) => exec::ended(code),
             End::Exited(Err(error)) => {
-                // How it ended is not known, nor whether it did.
+                // Whether the command has ended is not known, so it must not be left running.
                 stop(&self.identity, control.as_ref()).await;
                 Refusal::new(Why::Internal, ErrorChain(&error).to_string()).to_status()
             }

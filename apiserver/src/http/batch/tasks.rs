@@ -26,7 +26,7 @@ pub(super) fn asked(task: &Value, indexes: &Ranges) -> Result<Vec<Asked>, Refusa
     let Some(owner) = owner_name(task) else {
         return Err(bad("metadata.ownerReferences names no controller: its tasks are made"));
     };
-    // Once, before names are made of it: it may be as long as the body.
+    // Checked once, before it becomes part of each task's name: it may be as long as the body.
     if let Some(problem) = names::problem(owner) {
         let violation = Violation::new("metadata.ownerReferences.name", problem);
         return Err(refused(KindId::Task, &like.name, &[violation]));
@@ -55,8 +55,8 @@ pub(super) fn wishes(
     let admitted = admitted(server, (kind, &like.namespace), task, Statuses::Dropped)?;
     let like = Task::deserialize(admitted)
         .map_err(|error| refused(kind, &like.name, &[Violation::new("", error.to_string())]))?;
-    // Each task is stored as a document of its own, so a large one may be small in the request and far
-    // more than a transaction may hold once it is repeated.
+    // The request contains the task once, but it is stored once for each index. This limit is checked
+    // before the documents are built.
     let (count, bytes) = (asked.len(), json_bytes(&like));
     if bytes.saturating_mul(count) > GROUP_BYTES_MAX {
         let message = format!(

@@ -1,5 +1,7 @@
-//! What a new Job begins with, so that it is written together with the Job: its open run, its template
-//! and its first tasks, just as the job's own plan says.
+//! Creates a Job together with its status, its TaskTemplate and its first tasks, in one transaction.
+//! Otherwise the job's controller would write them after it has seen the Job, and each step of a
+//! workflow would wait for the disk once more. What is written is what the job's own plan returns for
+//! a job without tasks.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +10,14 @@ use api::{Job, Timestamp};
 use crate::action::{Action, Group, New, Status};
 use crate::job::plan::{View, plan};
 
-/// The group that makes a Job with its first tasks; nothing where it can have none before somebody has
-/// looked at what there is, or has something to tell.
+/// The group that creates a Job with its first tasks. `None` if the job's own controller has to begin:
+/// if the job depends on a partition set, creates no task at once, or reports something to users.
 pub(crate) fn with_first_tasks(job: &Job, now: Timestamp) -> Option<Group> {
     if job.spec.target.is_some() {
         return None;
     }
     let mut job = job.clone();
-    // As the apiserver counts what is new.
+    // The apiserver gives this generation to new objects, and the status refers to it.
     job.metadata.generation = Some(1);
     let taken = BTreeMap::new();
     let view = View {
@@ -40,8 +42,9 @@ pub(crate) fn with_first_tasks(job: &Job, now: Timestamp) -> Option<Group> {
     has_tasks.then(|| Group { actions: std::iter::once(create).chain(rest).collect() })
 }
 
-/// The Jobs alone of such groups, and all else as it is: what they begin with is then made once they are
-/// there.
+/// Undoes [`with_first_tasks`] for actions that could not be written together: only the Jobs of them
+/// are created, without a status, and their own controller does the rest. Other actions stay as they
+/// are.
 pub(crate) fn without_first_tasks(actions: Vec<Action>) -> Vec<Action> {
     let alone = |action: Action| match action {
         Action::Create(New::Job(mut job)) => {

@@ -134,7 +134,7 @@ struct Running {
     id: String,
     container: String,
     is_tty: bool,
-    /// How long it may be until it begins.
+    /// How long the engine may take to begin the command: [`START_TIMEOUT`], shorter in tests.
     start_timeout: Duration,
 }
 
@@ -146,9 +146,10 @@ impl Running {
         }
     }
 
-    /// Looks until the command runs or has ended. It never begins where its container stopped between
-    /// the two calls that make and start it. How long the engine takes to answer counts only as long as
-    /// it says that the command has not begun: one that was seen to run is not given up for that.
+    /// Waits until the command runs or has ended. If the container stops between the calls that create
+    /// and start the command, it never does, so there is a time limit. The limit applies only while
+    /// the engine says that the command has not begun, so a slow engine does not cut off a command
+    /// that runs.
     async fn begun(&self) -> Result<Begun, EngineError> {
         let asked = Instant::now();
         loop {
