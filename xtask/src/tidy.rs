@@ -137,3 +137,21 @@ fn documents_name_nothing_of_the_code() {
         }
     }
 }
+
+/// The paths that the documents for developers name exist: a file that moves takes its name there
+/// along.
+#[test]
+fn the_map_names_what_is_there() {
+    let crates: Vec<String> = MAY_DEPEND_ON.iter().map(|(name, _)| format!("{name}/")).collect();
+    for file in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = read(file);
+        let quoted = text.split('`').skip(1).step_by(2);
+        for path in quoted.filter(|it| crates.iter().any(|name| it.starts_with(name.as_str()))) {
+            let is_pattern = path.contains(['<', '*', ' ']);
+            assert!(
+                is_pattern || root().join(path).exists(),
+                "{file} names {path}: it is not there"
+            );
+        }
+    }
+}
