@@ -11,6 +11,7 @@ pub mod job;
 pub mod metrics;
 pub mod namespace;
 pub mod node;
+pub mod notice;
 #[cfg(test)]
 mod obedient;
 mod packing;

@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 
 use crate::action::Group;
 use crate::metrics::Metrics;
+use crate::notice::Notice;
 
 /// Longest reason that is passed on of a group that can never be written.
 const WHY_CHARS_MAX: usize = 1024;
@@ -25,14 +26,6 @@ pub(crate) struct Tools {
     pub(crate) clock: Clock,
     pub(crate) recorder: Recorder,
     pub(crate) metrics: Metrics,
-}
-
-/// Something to tell about an object.
-#[derive(Debug)]
-pub(crate) struct News {
-    pub(crate) severity: Severity,
-    pub(crate) reason: &'static str,
-    pub(crate) message: String,
 }
 
 impl Tools {
@@ -65,12 +58,14 @@ impl Tools {
     }
 
     /// Tells people of an object. Best effort.
-    pub(crate) async fn tell<K: Kind>(&self, object: &K, news: Vec<News>) {
-        let event = |news: News| {
-            let event = self.recorder.event(object, news.severity, news.reason, &news.message);
+    pub(crate) async fn tell<K: Kind>(&self, object: &K, notices: Vec<Notice>) {
+        let event = |notice: Notice| {
+            let severity = if notice.warning { Severity::Warning } else { Severity::Normal };
+            let event = self.recorder.event(object, severity, notice.reason, &notice.message);
             batch::Group::from(Op::create(&event))
         };
-        let groups: Vec<batch::Group> = news.into_iter().take(BATCH_OPS_MAX).map(event).collect();
+        let groups: Vec<batch::Group> =
+            notices.into_iter().take(BATCH_OPS_MAX).map(event).collect();
         if !groups.is_empty() {
             // Nothing follows from an event, so that the work goes on without it.
             match self.client.batch(&Batch { groups }).await {

@@ -21,7 +21,7 @@ use super::extract::{Answer, Call, Json, LedBy};
 use super::query::bad;
 use crate::Server;
 use crate::access::Ask;
-use crate::write::{DeleteOptions, Intent, New, Part, Repeatable, Run, Wish, unknown};
+use crate::write::{DeleteOptions, Intent, New, Part, Repeatable, Wish, WriteMode, unknown};
 
 /// The maximum size of a batch: a thousand objects of a few KiB.
 const BYTES_MAX: usize = api::size::BATCH_BYTES_MAX;
@@ -52,7 +52,7 @@ pub(super) async fn batch(
         }
     }
     let mut seen = ResourceVersion::default();
-    let outcomes = call.server.writer.groups(&groups, leader.as_ref(), Run::Real).await;
+    let outcomes = call.server.writer.groups(&groups, leader.as_ref(), WriteMode::Real).await;
     let mut outcomes = outcomes.into_iter().map(|outcome| match outcome {
         Ok(committed) => {
             seen = seen.max(committed.seen);

@@ -17,7 +17,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::extract::{Answer, BODY_BYTES_MAX, Call, Json, LedBy, Object, Place, Refused, Whole};
+use super::extract::{
+    Answer, BODY_BYTES_MAX, Call, Json, LedBy, Object, ObjectPath, Refused, Whole,
+};
 use super::query::{Query, bad};
 use super::{answer, read};
 use crate::write::{Committed, New, Part, Repeatable, Wish, admit, text};
@@ -182,7 +184,7 @@ fn success() -> Status {
 
 pub(super) async fn create(
     call: Call,
-    place: Place,
+    place: ObjectPath,
     query: Query,
     LedBy(leader): LedBy,
     Object(object): Object,
@@ -195,17 +197,17 @@ pub(super) async fn create(
     let server = &call.server;
     let wish = new_object(server, (place.kind, &place.namespace), object, Repeatable::No)?;
     let intent = call.intent(wish);
-    let committed = server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    let committed = server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;
     Ok(answered_with_warnings(server, StatusCode::CREATED, committed).await)
 }
 
-pub(super) fn named(place: &Place) -> ObjectKey {
+pub(super) fn named(place: &ObjectPath) -> ObjectKey {
     ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default())
 }
 
 /// The part of the object that a request to this path may write. The status of a task is written only
 /// by agents, in batches.
-fn written(place: &Place) -> Result<Part, Refusal> {
+fn written(place: &ObjectPath) -> Result<Part, Refusal> {
     if place.subresource != Some(Subresource::Status) {
         return Ok(Part::Spec);
     }
@@ -219,21 +221,21 @@ fn written(place: &Place) -> Result<Part, Refusal> {
 /// Replaces the spec of an object, or its status if the path ends with `/status`.
 pub(super) async fn replace(
     call: Call,
-    place: Place,
+    place: ObjectPath,
     query: Query,
     LedBy(leader): LedBy,
     Object(object): Object,
 ) -> Answer {
     let part = written(&place)?;
     let intent = call.intent(Wish::Replace { kind: place.kind, key: named(&place), object, part });
-    let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    let committed = call.server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;
     Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)
 }
 
 /// Patches the spec of an object, or its status if the path ends with `/status`.
 pub(super) async fn patch(
     call: Call,
-    place: Place,
+    place: ObjectPath,
     query: Query,
     LedBy(leader): LedBy,
     SentPatch(patch): SentPatch,
@@ -244,7 +246,7 @@ pub(super) async fn patch(
     }
     let part = written(&place)?;
     let intent = call.intent(Wish::Patch { kind: place.kind, key: named(&place), patch, part });
-    let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    let committed = call.server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;
     Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)
 }
 
@@ -289,7 +291,7 @@ pub(super) struct Eviction {
 
 pub(super) async fn evict(
     call: Call,
-    place: Place,
+    place: ObjectPath,
     query: Query,
     LedBy(leader): LedBy,
     Json(eviction): Json<Eviction>,
@@ -301,7 +303,7 @@ pub(super) async fn evict(
         attempt: eviction.attempt,
         change,
     });
-    let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    let committed = call.server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;
     Ok(answered(StatusCode::CREATED, committed))
 }
 
@@ -316,7 +318,7 @@ pub(super) struct BindingRequest {
 
 pub(super) async fn bind(
     call: Call,
-    place: Place,
+    place: ObjectPath,
     query: Query,
     LedBy(leader): LedBy,
     Json(binding): Json<BindingRequest>,
@@ -324,6 +326,6 @@ pub(super) async fn bind(
     let change = TaskChange::Bind { node: binding.node };
     let intent =
         call.intent(Wish::Task { key: named(&place), uid: None, attempt: binding.attempt, change });
-    let committed = call.server.writer.one(intent, leader.as_ref(), query.run()?).await?;
+    let committed = call.server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;
     Ok(answered(StatusCode::CREATED, committed))
 }

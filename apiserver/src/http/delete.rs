@@ -9,9 +9,9 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
 use super::change::{answered, named};
-use super::extract::{Answer, Call, LedBy, Place, Whole};
+use super::extract::{Answer, Call, LedBy, ObjectPath, Whole};
 use super::query::{Query, bad, dry_run, propagation};
-use crate::write::{DeleteOptions, Run, Wish};
+use crate::write::{DeleteOptions, Wish, WriteMode};
 
 /// Kubernetes' DeleteOptions. Other fields are refused, because a deletion of more than was meant,
 /// or earlier than was meant, cannot be undone.
@@ -38,7 +38,7 @@ struct Preconditions {
 
 pub(super) async fn delete(
     call: Call,
-    place: Place,
+    place: ObjectPath,
     query: Query,
     LedBy(leader): LedBy,
     Whole(bytes): Whole,
@@ -48,10 +48,10 @@ pub(super) async fn delete(
     } else {
         api::json::read(&bytes).map_err(|why| bad(format!("cannot parse DeleteOptions: {why}")))?
     };
-    let (options, run) = read(wire, &query)?;
+    let (options, mode) = read(wire, &query)?;
     let warning = options.grace_seconds.and_then(|_| no_grace(place.kind));
     let intent = call.intent(Wish::Delete { kind: place.kind, key: named(&place), options });
-    let committed = call.server.writer.one(intent, leader.as_ref(), run).await?;
+    let committed = call.server.writer.one(intent, leader.as_ref(), mode).await?;
     let mut answer = answered(StatusCode::OK, committed);
     if let Some(warning) = warning {
         answer.headers_mut().insert(header::WARNING, warning);
@@ -61,7 +61,7 @@ pub(super) async fn delete(
 
 /// Combines the options in the body and the query. As in Kubernetes, those in the body take
 /// precedence.
-fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), Refusal> {
+fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, WriteMode), Refusal> {
     if let Some(kind) = wire.kind.as_deref().filter(|kind| *kind != "DeleteOptions") {
         let shown: String = kind.chars().take(100).collect();
         return Err(bad(format!("the body of a delete must be DeleteOptions, not {shown:?}")));
@@ -72,8 +72,8 @@ fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), 
              cannot be read is deleted like any other",
         ));
     }
-    let run = match wire.dry_run.as_deref() {
-        None | Some([]) => query.run()?,
+    let mode = match wire.dry_run.as_deref() {
+        None | Some([]) => query.write_mode()?,
         Some([word]) if !word.is_empty() => dry_run(word)?,
         Some(_) => return Err(bad("dryRun: must be empty or [\"All\"]")),
     };
@@ -89,7 +89,7 @@ fn read(wire: WireDeleteOptions, query: &Query) -> Result<(DeleteOptions, Run), 
         version: preconditions.resource_version,
         grace_seconds: grace(wire.grace_period_seconds.or(query.grace_period_seconds))?,
     };
-    Ok((options, run))
+    Ok((options, mode))
 }
 
 /// `orphanDependents` is the older form of `propagationPolicy`.

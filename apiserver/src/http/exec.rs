@@ -31,7 +31,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 use tracing::debug;
 
-use super::extract::{Answer, Call, Place};
+use super::extract::{Answer, Call, ObjectPath};
 use super::query::{Query, bad};
 use super::{agents, log};
 
@@ -48,7 +48,12 @@ type Sink<S> = SplitSink<WebSocketStream<S>, Message>;
 type Source<S> = SplitStream<WebSocketStream<S>>;
 
 /// Runs a command beside a task.
-pub(super) async fn exec(call: Call, place: Place, query: Query, request: Request<Body>) -> Answer {
+pub(super) async fn exec(
+    call: Call,
+    place: ObjectPath,
+    query: Query,
+    request: Request<Body>,
+) -> Answer {
     let server = &*call.server;
     let accept = accept(request.headers())?;
     let asked = asked(request.uri().query().unwrap_or_default())?;

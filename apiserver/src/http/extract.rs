@@ -64,7 +64,7 @@ impl IntoResponse for Refused {
 pub(super) struct Entered {
     pub(super) allowed: Allowed,
     /// `None` for a path that is not of objects.
-    pub(super) place: Option<Place>,
+    pub(super) place: Option<ObjectPath>,
     pub(super) query: Query,
 }
 
@@ -104,7 +104,7 @@ impl FromRequestParts<Arc<Server>> for Call {
 
 /// The object, or the objects, that a path stands for.
 #[derive(Debug, Clone)]
-pub(super) struct Place {
+pub(super) struct ObjectPath {
     pub(super) kind: KindId,
     /// The subresource at the end of the path; `None` for the object itself.
     pub(super) subresource: Option<Subresource>,
@@ -114,7 +114,7 @@ pub(super) struct Place {
     pub(super) name: Option<String>,
 }
 
-impl FromRequestParts<Arc<Server>> for Place {
+impl FromRequestParts<Arc<Server>> for ObjectPath {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Server>) -> Result<Self, Refused> {

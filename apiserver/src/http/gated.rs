@@ -19,7 +19,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use tokio::time::timeout;
 
 use super::asks::Asks;
-use super::extract::{Entered, Place, Refused, not_served};
+use super::extract::{Entered, ObjectPath, Refused, not_served};
 use super::paths::{Fixed, Target};
 use super::query::Query;
 use super::read;
@@ -95,7 +95,7 @@ async fn enter(server: &Server, endpoint: Endpoint, parts: &mut Parts) -> Result
     Ok(Entered { allowed, place, query })
 }
 
-fn what(target: Target, place: Option<&Place>) -> What<'_> {
+fn what(target: Target, place: Option<&ObjectPath>) -> What<'_> {
     match target {
         Target::Objects { kind, subresource } => {
             let namespace = place.map_or("", |place| place.namespace.as_str());
@@ -107,14 +107,14 @@ fn what(target: Target, place: Option<&Place>) -> What<'_> {
 }
 
 /// The object or objects that a path stands for; `None` for a path that is not of objects.
-async fn place(target: Target, parts: &mut Parts) -> Result<Option<Place>, Refusal> {
+async fn place(target: Target, parts: &mut Parts) -> Result<Option<ObjectPath>, Refusal> {
     let (kind, subresource) = match target {
         Target::Objects { kind, subresource } => (kind, subresource),
         Target::Fixed(_) => return Ok(None),
     };
     let parameters = RawPathParams::from_request_parts(parts, &()).await;
     let parameters = parameters.map_err(|_not_text| not_served(parts.uri.path()))?;
-    let mut place = Place { kind, subresource, namespace: String::new(), name: None };
+    let mut place = ObjectPath { kind, subresource, namespace: String::new(), name: None };
     for (parameter, value) in &parameters {
         match parameter {
             "namespace" => value.clone_into(&mut place.namespace),
@@ -127,7 +127,7 @@ async fn place(target: Target, parts: &mut Parts) -> Result<Option<Place>, Refus
 /// Whether the names are possible, by the rule of Kubernetes for names of all kinds. (The rule for
 /// names of a certain kind is checked when an object is created. Objects that were created under
 /// older rules have to be found here.) Invalid escapes are left in the path.
-fn may_be(place: &Place) -> bool {
+fn may_be(place: &ObjectPath) -> bool {
     let may_be = |name: &str| !matches!(name, "." | "..") && !name.contains(['/', '%']);
     match &place.name {
         Some(name) => may_be(name) && may_be(&place.namespace),

@@ -12,7 +12,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Request};
 use http_body_util::BodyExt as _;
 
-use super::extract::{Answer, Call, Place};
+use super::extract::{Answer, Call, ObjectPath};
 use super::query::{Query, bad};
 use super::{agents, read};
 use crate::Server;
@@ -22,7 +22,7 @@ use crate::Server;
 pub(crate) const LOGS_MAX: usize = 1_000;
 
 /// The log of a task's attempt.
-pub(super) async fn log(call: Call, place: Place, query: Query) -> Answer {
+pub(super) async fn log(call: Call, place: ObjectPath, query: Query) -> Answer {
     let server = &*call.server;
     let asked = asked(&query, server.clock.now())?;
     let task = task(server, &place).await?;
@@ -99,7 +99,7 @@ fn since(query: &Query, now: Timestamp) -> Result<Option<Timestamp>, Refusal> {
 }
 
 /// The current state of the task that a path stands for.
-pub(super) async fn task(server: &Server, place: &Place) -> Result<Task, Refusal> {
+pub(super) async fn task(server: &Server, place: &ObjectPath) -> Result<Task, Refusal> {
     let entry = read::one(server, place).await?;
     serde_json::from_slice(&entry.wire)
         .map_err(|error| Refusal::new(Why::Internal, error.to_string()))

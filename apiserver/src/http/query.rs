@@ -8,7 +8,7 @@ use api::selector::{FieldSelector, LabelSelector};
 use api::status::{Mistake, Refusal, Why};
 
 use super::asks::Asks;
-use crate::write::Run;
+use crate::write::WriteMode;
 
 /// The maximum length of a field manager's name, as in Kubernetes.
 const FIELD_MANAGER_CHARS_MAX: usize = 128;
@@ -205,7 +205,7 @@ impl Query {
         self.watch
     }
 
-    pub(crate) fn run(&self) -> Result<Run, Refusal> {
+    pub(crate) fn write_mode(&self) -> Result<WriteMode, Refusal> {
         dry_run(&self.dry_run)
     }
 
@@ -216,10 +216,10 @@ impl Query {
 }
 
 /// Whether a write is a dry run.
-pub(crate) fn dry_run(word: &str) -> Result<Run, Refusal> {
+pub(crate) fn dry_run(word: &str) -> Result<WriteMode, Refusal> {
     match word {
-        "" => Ok(Run::Real),
-        "All" => Ok(Run::Dry),
+        "" => Ok(WriteMode::Real),
+        "All" => Ok(WriteMode::Dry),
         other => Err(bad(format!("dryRun: must be All, not {other:?}"))),
     }
 }

@@ -17,7 +17,7 @@ use serde::Serialize;
 use store::Revision;
 use tokio::time::timeout;
 
-use super::extract::{Answer, AsTable, Call, Place};
+use super::extract::{Answer, AsTable, Call, ObjectPath};
 use super::page::Page;
 use super::query::{Query, bad};
 use super::{answer, table};
@@ -77,7 +77,7 @@ fn too_large(asked: ResourceVersion, current: Revision) -> Refusal {
 /// The current state of an object, which is never older than the version in the query.
 pub(super) async fn get(
     call: Call,
-    place: Place,
+    place: ObjectPath,
     query: Query,
     AsTable(as_table): AsTable,
 ) -> Answer {
@@ -97,7 +97,7 @@ pub(super) async fn get(
 }
 
 /// The current state of the object that a path stands for.
-pub(super) async fn one(server: &Server, place: &Place) -> Result<Arc<Entry>, Refusal> {
+pub(super) async fn one(server: &Server, place: &ObjectPath) -> Result<Arc<Entry>, Refusal> {
     current(server).await?;
     let name = place.name.as_deref().unwrap_or_default();
     let key = keys::object(place.kind, &ObjectKey::new(&*place.namespace, name));
@@ -116,7 +116,7 @@ pub(super) fn selection(query: &Query, kind: KindId) -> Result<Selection, Refusa
 /// A list, unless it takes longer than the client's time limit.
 pub(super) async fn list_in_time(
     server: &Server,
-    place: &Place,
+    place: &ObjectPath,
     query: &Query,
     as_table: bool,
 ) -> Result<Response, Refusal> {
@@ -130,7 +130,7 @@ pub(super) async fn list_in_time(
 
 async fn list(
     server: &Server,
-    place: &Place,
+    place: &ObjectPath,
     query: &Query,
     as_table: bool,
 ) -> Result<Response, Refusal> {
@@ -229,7 +229,7 @@ struct RecordAnswer {
 /// How many failed indexes an answer lists.
 const FAILED_INDEXES_MAX: usize = 1000;
 
-pub(super) async fn record(call: Call, place: Place) -> Answer {
+pub(super) async fn record(call: Call, place: ObjectPath) -> Answer {
     let server = &*call.server;
     let entry = one(server, &place).await?;
     let job: api::Job = serde_json::from_slice(&entry.wire)

@@ -11,7 +11,7 @@ use axum::handler::Handler;
 use axum::routing::{MethodFilter, MethodRouter, any};
 use http::{HeaderValue, StatusCode};
 
-use super::extract::{Answer, AsTable, Call, Place};
+use super::extract::{Answer, AsTable, Call, ObjectPath};
 use super::gated::{self, Endpoint, Gated};
 use super::paths::{Fixed, ObjectPaths, Target, served};
 use super::query::Query;
@@ -176,7 +176,7 @@ fn of_objects(methods: Methods, subresource: Option<Subresource>, verb: Verb) ->
 /// Lists or watches objects.
 async fn list_or_watch(
     call: Call,
-    place: Place,
+    place: ObjectPath,
     query: Query,
     AsTable(as_table): AsTable,
 ) -> Answer {

@@ -6,7 +6,7 @@ use api::{Kind as _, KindId};
 use axum::body::Body;
 use http::{Request, StatusCode};
 
-use super::extract::{Answer, Call, Place};
+use super::extract::{Answer, Call, ObjectPath};
 use super::{agents, answer, log, read};
 use crate::Server;
 
@@ -14,7 +14,7 @@ use crate::Server;
 const STATS_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// The resource usage of a node or a task.
-pub(super) async fn stats(call: Call, place: Place) -> Answer {
+pub(super) async fn stats(call: Call, place: ObjectPath) -> Answer {
     let server = &*call.server;
     if place.kind == KindId::Node {
         let entry = read::one(server, &place).await?;

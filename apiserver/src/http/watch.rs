@@ -18,7 +18,7 @@ use http::StatusCode;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::extract::{Answer, Call, Place};
+use super::extract::{Answer, Call, ObjectPath};
 use super::query::{IncludeObject, Query, bad};
 use super::{answer, read, table};
 use crate::access::{Ask, What};
@@ -43,7 +43,7 @@ const DURATION_MAX: Duration = Duration::from_secs(3600);
 
 pub(super) async fn objects(
     server: &Arc<Server>,
-    place: &Place,
+    place: &ObjectPath,
     query: &Query,
     as_table: bool,
 ) -> Result<Response, Refusal> {

@@ -40,7 +40,7 @@ pub(crate) struct Leader {
 
 /// Whether the write is carried out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Run {
+pub(crate) enum WriteMode {
     Real,
     /// Everything except the write.
     Dry,
@@ -92,11 +92,11 @@ impl Writer {
         &self,
         intent: Intent,
         leader: Option<&Leader>,
-        run: Run,
+        mode: WriteMode,
     ) -> Result<Committed, Refusal> {
         let _turn = self.turns.take(intent.key()).await;
         let groups = [vec![intent]];
-        let mut results = self.groups(&groups, leader, run).await;
+        let mut results = self.groups(&groups, leader, mode).await;
         results.pop().unwrap_or_else(|| Err(unknown()))
     }
 
@@ -106,7 +106,7 @@ impl Writer {
         &self,
         groups: &[Vec<Intent>],
         leader: Option<&Leader>,
-        run: Run,
+        mode: WriteMode,
     ) -> Vec<Result<Committed, Refusal>> {
         let attempt = |intents| Attempt { intents, touches: BTreeSet::new(), result: None };
         let mut attempts: Vec<Attempt<'_>> =
@@ -119,7 +119,7 @@ impl Writer {
             if open.is_empty() {
                 break;
             }
-            self.round(open, &mut learned, leader, run).await;
+            self.round(open, &mut learned, leader, mode).await;
         }
         attempts.into_iter().map(Attempt::ended).collect()
     }
@@ -131,7 +131,7 @@ impl Writer {
         open: Vec<&mut Attempt<'_>>,
         learned: &mut Learned,
         leader: Option<&Leader>,
-        run: Run,
+        mode: WriteMode,
     ) {
         let (mut tried, mut decided) = (Vec::new(), Vec::new());
         let mut written: BTreeSet<Key> = BTreeSet::new();
@@ -141,9 +141,9 @@ impl Writer {
                 continue;
             }
             let Some(prepared) = self.decide(attempt, learned).await else { continue };
-            let group = match run {
-                Run::Real => group(&prepared, leader),
-                Run::Dry => looked_at(group(&prepared, leader)),
+            let group = match mode {
+                WriteMode::Real => group(&prepared, leader),
+                WriteMode::Dry => looked_at(group(&prepared, leader)),
             };
             // A group that writes nothing is tried, too: the store then confirms that the cache was
             // right.

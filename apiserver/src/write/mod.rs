@@ -37,7 +37,7 @@ use store::{Guard, Key, Write};
 use crate::access::Allowed;
 use crate::{encoding, keys};
 
-pub(crate) use commit::{Committed, Leader, Run, Writer};
+pub(crate) use commit::{Committed, Leader, WriteMode, Writer};
 pub(crate) use delete::DeleteOptions;
 pub(crate) use facts::{Current, Facts, text};
 pub(crate) use new::{New, NewTask};

@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use api::object::Kind as _;
 use api::{CompletionChunk, Job, KindId, ObjectKey, PartitionSet, Task, TaskTemplate, labels};
-use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
+use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::action::{Action, created};
 use crate::freed::{self, waits_for_a_name};
+use crate::notice::Notice;
 use crate::throttle::Throttle;
-use crate::tools::{News, Tools};
+use crate::tools::Tools;
 use plan::{Holder, Plan, View, is_at_rest, plan, template_name, unwritable};
 
 /// Runs the tasks of jobs.
@@ -68,8 +69,8 @@ impl Controller {
         };
         let message = failed.status.message.clone().unwrap_or_default();
         self.tools.write("job", vec![Action::status(failed).into()]).await?;
-        let news = News { severity: Severity::Warning, reason: "NotWritable", message };
-        self.tools.tell(job, vec![news]).await;
+        let notice = Notice { warning: true, reason: "NotWritable", message };
+        self.tools.tell(job, vec![notice]).await;
         Ok(Requeue::OnChange)
     }
 
@@ -177,12 +178,7 @@ impl runtime::Controller for Controller {
         if let Some((_, why)) = self.tools.write(Self::NAME, groups).await?.into_iter().next() {
             return self.give_up(job, &why).await;
         }
-        let news = notices.into_iter().map(|notice| News {
-            severity: if notice.warning { Severity::Warning } else { Severity::Normal },
-            reason: notice.reason,
-            message: notice.message,
-        });
-        self.tools.tell(job.as_ref(), news.collect()).await;
+        self.tools.tell(job.as_ref(), notices).await;
         Ok(requeue)
     }
 }

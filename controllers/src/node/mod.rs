@@ -12,11 +12,12 @@ use std::time::Duration;
 use api::object::Kind as _;
 use api::placement::OnNodeLoss;
 use api::{KindId, Node, ObjectKey, Task, merge};
-use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
+use runtime::{Any, ReconcileError, Requeue, Snapshot};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::tools::{News, Tools};
+use crate::notice::Notice;
+use crate::tools::Tools;
 pub(crate) use canary::CanaryCage;
 use plan::{Missing, Placed, Plan, Verdict, View, plan};
 
@@ -140,18 +141,16 @@ impl runtime::Controller for Controller {
             // The nodes are ordered by name.
             let place = shared.nodes.binary_search_by(|node| node.name().cmp(&name));
             let Some(node) = place.ok().and_then(|at| shared.nodes.get(at)) else { continue };
-            let (severity, reason, message) = match verdict {
-                Verdict::Lost => {
-                    (Severity::Warning, "NodeLost", "no heartbeat from its agent".to_owned())
-                }
+            let (warning, reason, message) = match verdict {
+                Verdict::Lost => (true, "NodeLost", "no heartbeat from its agent".to_owned()),
                 Verdict::Held(waiting) => {
                     let message = format!("no heartbeat; not declared lost: {waiting}");
-                    (Severity::Warning, "NodeSilent", message)
+                    (true, "NodeSilent", message)
                 }
-                Verdict::Heard => (Severity::Normal, "NodeHeard", "its agent is back".to_owned()),
+                Verdict::Heard => (false, "NodeHeard", "its agent is back".to_owned()),
             };
-            let news = News { severity, reason, message };
-            self.tools.tell(node.as_ref(), vec![news]).await;
+            let notice = Notice { warning, reason, message };
+            self.tools.tell(node.as_ref(), vec![notice]).await;
         }
         Ok(requeue)
     }

@@ -9,10 +9,11 @@ use std::sync::Arc;
 
 use api::object::Kind as _;
 use api::{KindId, ObjectKey, WorkflowRun, names};
-use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
+use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::action::Action;
-use crate::tools::{News, Tools};
+use crate::notice::Notice;
+use crate::tools::Tools;
 use plan::{View, is_at_rest, plan, unwritable};
 
 /// Starts runs of workflows.
@@ -62,8 +63,8 @@ impl runtime::Controller for Controller {
         {
             let message = format!("the workflow's status or its next run cannot be stored: {why}");
             self.tools.write(Self::NAME, vec![Action::status(next).into()]).await?;
-            let news = News { severity: Severity::Warning, reason: "NotWritable", message };
-            self.tools.tell(workflow.as_ref(), vec![news]).await;
+            let notice = Notice { warning: true, reason: "NotWritable", message };
+            self.tools.tell(workflow.as_ref(), vec![notice]).await;
         }
         Ok(if is_at_rest { Requeue::AtRest } else { Requeue::OnChange })
     }

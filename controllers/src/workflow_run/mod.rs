@@ -10,12 +10,13 @@ use std::sync::Arc;
 use api::object::Kind as _;
 use api::workflow_run::RunPhase;
 use api::{Job, KindId, ObjectKey, Workflow, WorkflowRun};
-use runtime::{Any, ReconcileError, Requeue, Severity, Snapshot};
+use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::action::{Action, Group, New, created};
 use crate::freed::{self, waits_for_a_name};
+use crate::notice::Notice;
 use crate::throttle::Throttle;
-use crate::tools::{News, Tools};
+use crate::tools::Tools;
 use plan::first_tasks::{with_first_tasks, without_first_tasks};
 use plan::{Plan, View, is_at_rest, plan, unwritable};
 
@@ -110,8 +111,8 @@ impl Controller {
         if let Some(next) = unwritable(run, why, self.tools.clock.now()) {
             let message = next.status.message.clone().unwrap_or_default();
             self.tools.write("workflow run", vec![Action::status(next).into()]).await?;
-            let news = News { severity: Severity::Warning, reason: "NotWritable", message };
-            self.tools.tell(run, vec![news]).await;
+            let notice = Notice { warning: true, reason: "NotWritable", message };
+            self.tools.tell(run, vec![notice]).await;
         }
         Ok(Requeue::OnChange)
     }
@@ -147,16 +148,16 @@ impl Controller {
     }
 }
 
-fn news(phase: RunPhase, message: String) -> News {
-    let (severity, reason) = match phase {
-        RunPhase::Succeeded | RunPhase::Skipped => (Severity::Normal, "RunSucceeded"),
-        RunPhase::TimedOut => (Severity::Warning, "RunTimedOut"),
-        RunPhase::Cancelled => (Severity::Warning, "RunCancelled"),
+fn notice(phase: RunPhase, message: String) -> Notice {
+    let (warning, reason) = match phase {
+        RunPhase::Succeeded | RunPhase::Skipped => (false, "RunSucceeded"),
+        RunPhase::TimedOut => (true, "RunTimedOut"),
+        RunPhase::Cancelled => (true, "RunCancelled"),
         RunPhase::Failed | RunPhase::Pending | RunPhase::Running | RunPhase::Suspended => {
-            (Severity::Warning, "RunFailed")
+            (true, "RunFailed")
         }
     };
-    News { severity, reason, message }
+    Notice { warning, reason, message }
 }
 
 impl runtime::Controller for Controller {
@@ -221,8 +222,8 @@ impl runtime::Controller for Controller {
             if let Some((_, why)) = never.first() {
                 return self.say_unwritable(&shared.run, why).await;
             }
-            let news = ended.map(|(phase, message)| news(phase, message));
-            self.tools.tell(shared.run.as_ref(), news.into_iter().collect()).await;
+            let notices = ended.map(|(phase, message)| notice(phase, message));
+            self.tools.tell(shared.run.as_ref(), notices.into_iter().collect()).await;
             return Ok(requeue);
         }
     }

@@ -33,6 +33,7 @@ use api::size::{ADDED_BYTES, OBJECT_BYTES_MAX, json_bytes};
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 
 use crate::action::{Action, Group};
+use crate::notice::Notice;
 use crate::packing::{self, Parcel};
 use by_role::TasksByRole;
 use record::Record;
@@ -87,17 +88,6 @@ pub struct Plan {
     pub wake_at: Option<Timestamp>,
     /// What to report to users once the writes have succeeded.
     pub notices: Vec<Notice>,
-}
-
-/// Something to report to users.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// Whether something is wrong.
-    pub warning: bool,
-    /// The reason, in one CamelCase word.
-    pub reason: &'static str,
-    /// The message, a sentence.
-    pub message: String,
 }
 
 /// Why nothing more is done now.

@@ -13,7 +13,9 @@ use crate::action::{Action, Group};
 
 use super::by_role::Member;
 use super::outcome::Verdict;
-use super::{Course, GROUP_OPS, Notice, PlanInput, ROUND_OPS_MAX, steps};
+use crate::notice::Notice;
+
+use super::{Course, GROUP_OPS, PlanInput, ROUND_OPS_MAX, steps};
 
 /// How many objects of succeeded tasks, and of other ended tasks, a large job keeps.
 const FINISHED_KEPT: usize = 1_000;

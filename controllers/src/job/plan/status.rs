@@ -17,7 +17,9 @@ use super::outcome::{self, Verdict};
 use super::record::Record;
 use super::waits;
 use super::wanted_tasks::WantedTasks;
-use super::{Course, Notice, PlanInput, Run, Waiting};
+use crate::notice::Notice;
+
+use super::{Course, PlanInput, Run, Waiting};
 
 /// How many nodes a status names.
 const NODES_NAMED: usize = 3;

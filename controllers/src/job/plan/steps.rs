@@ -16,9 +16,9 @@ use crate::action::{Action, Group, NewTask, NewTasks};
 use crate::freed::waits_for_a_name;
 use crate::packing::{self, Parcel};
 
-use super::{
-    Course, GROUP_OPS, Holder, Notice, Plan, PlanInput, ROUND_OPS_MAX, Waiting, ending, objects,
-};
+use crate::notice::Notice;
+
+use super::{Course, GROUP_OPS, Holder, Plan, PlanInput, ROUND_OPS_MAX, Waiting, ending, objects};
 
 /// Open task objects that a large job may always have.
 const OPEN_MIN: u32 = 1_000;

@@ -3,7 +3,7 @@
 use api::Job;
 use api::conditions::{Standing as Condition, UNSCHEDULABLE, is_unschedulable, stalled};
 
-use super::standing::Standing;
+use super::job_state::JobState;
 
 /// What keeps a run from going on.
 pub(super) enum Hitch {
@@ -24,8 +24,8 @@ impl Hitch {
     }
 
     /// What the jobs of the run report.
-    pub(super) fn of(standings: &[Standing<'_>]) -> Option<Self> {
-        stalled_job(standings).or_else(|| unschedulable(standings))
+    pub(super) fn of(states: &[JobState<'_>]) -> Option<Self> {
+        stalled_job(states).or_else(|| unschedulable(states))
     }
 
     /// The problem, as a sentence.
@@ -36,7 +36,7 @@ impl Hitch {
     }
 
     /// The condition of the run that follows.
-    pub(super) fn standing(&self) -> Condition {
+    pub(super) fn condition(&self) -> Condition {
         match self {
             Hitch::Stalled { .. } => Condition::Stalled,
             Hitch::Unschedulable(_) => Condition::Reconciling,
@@ -53,29 +53,29 @@ impl Hitch {
 }
 
 /// The first job that waits for a user, for example for them to apply what it targets.
-fn stalled_job(standings: &[Standing<'_>]) -> Option<Hitch> {
-    let open = standings.iter().filter(|standing| !standing.report.phase.is_final());
-    let stalled = |standing: &Standing<'_>| {
-        let condition = stalled(&standing.object?.status.conditions)?;
-        let message = said_of(standing);
+fn stalled_job(states: &[JobState<'_>]) -> Option<Hitch> {
+    let open = states.iter().filter(|state| !state.report.phase.is_final());
+    let stalled = |state: &JobState<'_>| {
+        let condition = stalled(&state.object?.status.conditions)?;
+        let message = said_of(state);
         Some(Hitch::Stalled { reason: condition.reason.clone(), message })
     };
     open.filter_map(stalled).next()
 }
 
-fn unschedulable(standings: &[Standing<'_>]) -> Option<Hitch> {
-    let is = |standing: &&Standing<'_>, is: fn(&Job) -> bool| standing.object.is_some_and(is);
-    if standings.iter().any(|standing| is(&standing, |job| job.status.active > 0)) {
+fn unschedulable(states: &[JobState<'_>]) -> Option<Hitch> {
+    let is = |state: &&JobState<'_>, is: fn(&Job) -> bool| state.object.is_some_and(is);
+    if states.iter().any(|state| is(&state, |job| job.status.active > 0)) {
         return None;
     }
     let waits =
         |job: &Job| !job.status.phase.is_final() && is_unschedulable(&job.status.conditions);
-    let first = standings.iter().find(|standing| is(standing, waits))?;
+    let first = states.iter().find(|state| is(state, waits))?;
     Some(Hitch::Unschedulable(said_of(first)))
 }
 
 /// The message of a job, after its name in the workflow.
-fn said_of(standing: &Standing<'_>) -> String {
-    let why = standing.report.message.as_deref().unwrap_or_default();
-    format!("{}: {why}", standing.report.name)
+fn said_of(state: &JobState<'_>) -> String {
+    let why = state.report.message.as_deref().unwrap_or_default();
+    format!("{}: {why}", state.report.name)
 }

@@ -12,7 +12,7 @@
 mod expand;
 pub(crate) mod first_tasks;
 mod hitch;
-mod standing;
+mod job_state;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,7 +29,7 @@ use jiff::SignedDuration;
 use crate::action::{Action, Group, Patch};
 use crate::packing::{self, Parcel};
 use hitch::Hitch;
-use standing::{Standing, follow, standings};
+use job_state::{JobState, follow, job_states};
 
 /// All that a decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
@@ -89,24 +89,24 @@ pub fn plan(view: &View<'_>) -> Plan {
         return Plan::default();
     };
     next.status.observed_generation = run.generation();
-    let mut standings = standings(run, &workflow, view.jobs);
+    let mut states = job_states(run, &workflow, view.jobs);
     count_suspension(view, &mut next.status);
-    let mut ending = end(view, &next.status, &workflow, &standings);
+    let mut ending = end(view, &next.status, &workflow, &states);
     let steps = loop {
-        let steps = go_on(view, (&next, &workflow), &mut standings, ending.as_ref());
+        let steps = go_on(view, (&next, &workflow), &mut states, ending.as_ref());
         if !steps.fails {
             break steps;
         }
         // A job that can never be made has failed by that. What follows from it is decided anew,
         // maybe that the run ends before the others are made.
-        ending = end(view, &next.status, &workflow, &standings);
+        ending = end(view, &next.status, &workflow, &states);
     };
-    summarize(&mut next.status, &standings);
+    summarize(&mut next.status, &states);
     let ending = ending.map(|end| (end.phase, end.message));
-    let end = ending.or_else(|| self_end(&workflow, &standings));
-    let hitch = steps.stalled.map(Hitch::name_taken).or_else(|| Hitch::of(&standings));
+    let end = ending.or_else(|| self_end(&workflow, &states));
+    let hitch = steps.stalled.map(Hitch::name_taken).or_else(|| Hitch::of(&states));
     conclude(view, &mut next.status, end, hitch.as_ref());
-    drop(standings);
+    drop(states);
     next.status.workflow = Some(workflow);
     assemble(view, next, steps.actions)
 }
@@ -118,7 +118,7 @@ pub fn is_at_rest(run: &WorkflowRun, plan: &Plan) -> bool {
 }
 
 /// What is done with the jobs.
-struct Steps {
+struct Progress {
     actions: Vec<Parcel>,
     /// Why one that is due cannot be made yet.
     stalled: Option<String>,
@@ -130,28 +130,28 @@ struct Steps {
 fn go_on(
     view: &View<'_>,
     (next, workflow): (&WorkflowRun, &WorkflowSpec),
-    standings: &mut [Standing<'_>],
+    states: &mut [JobState<'_>],
     ending: Option<&End>,
-) -> Steps {
+) -> Progress {
     // What depends on the failure is skipped by it, as in a run that goes on: only what could still
     // have run is cancelled by the run's end.
     if ending.is_some_and(|end| !end.at_once) {
-        follow(standings);
+        follow(states);
     }
-    let mut actions = ending.map(|end| stop(end, standings)).unwrap_or_default();
+    let mut actions = ending.map(|end| stop(end, states)).unwrap_or_default();
     // What was stopped is what others may have waited for.
-    follow(standings);
-    let final_ones = |standings: &[Standing<'_>]| {
-        standings.iter().filter(|standing| standing.report.phase.is_final()).count()
+    follow(states);
+    let final_ones = |states: &[JobState<'_>]| {
+        states.iter().filter(|state| state.report.phase.is_final()).count()
     };
-    let (mut stalled, before) = (None, final_ones(standings));
+    let (mut stalled, before) = (None, final_ones(states));
     if ending.is_none_or(|end| !end.at_once) {
-        actions.extend(hold(view, standings));
+        actions.extend(hold(view, states));
         if !view.run.spec.suspend {
-            actions.extend(start(view, next, workflow, standings, &mut stalled));
+            actions.extend(start(view, next, workflow, states, &mut stalled));
         }
     }
-    Steps { actions, stalled, fails: final_ones(standings) > before }
+    Progress { actions, stalled, fails: final_ones(states) > before }
 }
 
 /// Why a run cannot begin.
@@ -254,7 +254,7 @@ fn end(
     view: &View<'_>,
     status: &WorkflowRunStatus,
     workflow: &WorkflowSpec,
-    standings: &[Standing<'_>],
+    states: &[JobState<'_>],
 ) -> Option<End> {
     let end = |phase, message, at_once| Some(End { phase, message: Some(message), at_once });
     if view.run.spec.cancel {
@@ -262,7 +262,7 @@ fn end(
     }
     let timed_out = deadline(status, workflow).is_some_and(|at| at <= view.now);
     let timed_out = timed_out && !view.run.spec.suspend;
-    let failed: Vec<&Standing<'_>> = standings.iter().filter(|job| is_failure(job)).collect();
+    let failed: Vec<&JobState<'_>> = states.iter().filter(|job| is_failure(job)).collect();
     let allowed = workflow.max_failed_jobs.unwrap_or(0);
     if u32::try_from(failed.len()).unwrap_or(u32::MAX) > allowed {
         return end(RunPhase::Failed, named(&failed), timed_out);
@@ -273,38 +273,38 @@ fn end(
 
 /// A job that this run itself stopped, which gives a reason, or never made since it ended, has not
 /// failed. One that a person cancelled has: what depends on it will not run.
-fn is_failure(job: &Standing<'_>) -> bool {
+fn is_failure(job: &JobState<'_>) -> bool {
     let stopped = |job: &Job| job.spec.cancel && job.spec.cancel_reason.is_some();
     counts_as_failed(job) && !job.object.is_some_and(stopped)
 }
 
 /// A job that was never made has not failed by itself.
-fn counts_as_failed(job: &Standing<'_>) -> bool {
+fn counts_as_failed(job: &JobState<'_>) -> bool {
     let never_made = job.report.job.is_none() && job.report.phase == JobPhase::Cancelled;
     job.has_failed() && !never_made
 }
 
 /// The first of these jobs, each with why it is as it is.
-fn named(jobs: &[&Standing<'_>]) -> String {
+fn named(jobs: &[&JobState<'_>]) -> String {
     jobs.iter().take(3).map(|job| describe(job)).collect::<Vec<_>>().join("; ")
 }
 
-fn describe(job: &Standing<'_>) -> String {
+fn describe(job: &JobState<'_>) -> String {
     let RunJob { name, phase, message, .. } = &job.report;
-    let ended = standing::ended(*phase);
+    let ended = job_state::ended(*phase);
     let why = message.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
     format!("job {name} {ended}{why}")
 }
 
 fn self_end(
     workflow: &WorkflowSpec,
-    standings: &[Standing<'_>],
+    states: &[JobState<'_>],
 ) -> Option<(RunPhase, Option<String>)> {
-    if !standings.iter().all(|job| job.report.phase.is_final()) {
+    if !states.iter().all(|job| job.report.phase.is_final()) {
         return None;
     }
     // The run has stopped nothing, so whatever was cancelled was so by somebody else.
-    let failed: Vec<&Standing<'_>> = standings.iter().filter(|job| counts_as_failed(job)).collect();
+    let failed: Vec<&JobState<'_>> = states.iter().filter(|job| counts_as_failed(job)).collect();
     if u32::try_from(failed.len()).is_ok_and(|n| n <= workflow.max_failed_jobs.unwrap_or(0)) {
         return Some((RunPhase::Succeeded, None));
     }
@@ -334,22 +334,22 @@ fn why_stopped(end: &End) -> String {
 
 /// Stops what runs; what was not made will not be. Where the run ends by a failure, not the jobs
 /// that are meant for it.
-fn stop(end: &End, standings: &mut [Standing<'_>]) -> Vec<Parcel> {
+fn stop(end: &End, states: &mut [JobState<'_>]) -> Vec<Parcel> {
     let mut stops = Vec::new();
     let why = shortened(&why_stopped(end), REASON_CHARS_MAX);
-    for standing in standings.iter_mut().filter(|job| end.at_once || !job.after_failure) {
-        match standing.object {
+    for state in states.iter_mut().filter(|job| end.at_once || !job.after_failure) {
+        match state.object {
             Some(object) if !object.status.phase.is_final() && !object.spec.cancel => {
                 let cancel = Action::Patch(Patch::cancel(object, &why));
                 stops.push(Parcel::of_patch(cancel, object));
             }
             Some(_) => (),
-            None if standing.report.phase.is_final() => (),
+            None if state.report.phase.is_final() => (),
             None => {
-                standing.report.phase = JobPhase::Cancelled;
-                standing.report.job = None;
-                standing.report.message = Some("the run ended before this job started".to_owned());
-                standing.due = false;
+                state.report.phase = JobPhase::Cancelled;
+                state.report.job = None;
+                state.report.message = Some("the run ended before this job started".to_owned());
+                state.due = false;
             }
         }
     }
@@ -357,16 +357,16 @@ fn stop(end: &End, standings: &mut [Standing<'_>]) -> Vec<Parcel> {
 }
 
 /// Hands the run's suspension down to its jobs, and takes it back.
-fn hold(view: &View<'_>, standings: &[Standing<'_>]) -> Vec<Parcel> {
-    let change = |standing: &Standing<'_>| {
-        let object = standing.object.filter(|object| !object.status.phase.is_final())?;
-        let held = view.run.spec.suspend || standing.wanted.suspend.unwrap_or(false);
+fn hold(view: &View<'_>, states: &[JobState<'_>]) -> Vec<Parcel> {
+    let change = |state: &JobState<'_>| {
+        let object = state.object.filter(|object| !object.status.phase.is_final())?;
+        let held = view.run.spec.suspend || state.wanted.suspend.unwrap_or(false);
         if object.spec.is_suspended() == held {
             return None;
         }
         Some(Parcel::of_patch(Action::Patch(Patch::suspend(object, held)), object))
     };
-    standings.iter().filter_map(change).collect()
+    states.iter().filter_map(change).collect()
 }
 
 /// Makes the jobs that are due.
@@ -374,39 +374,39 @@ fn start(
     view: &View<'_>,
     run: &WorkflowRun,
     workflow: &WorkflowSpec,
-    standings: &mut [Standing<'_>],
+    states: &mut [JobState<'_>],
     stalled: &mut Option<String>,
 ) -> Vec<Parcel> {
     let (mut starts, mut bytes) = (Vec::new(), 0);
-    for standing in standings.iter_mut().filter(|standing| standing.due) {
+    for state in states.iter_mut().filter(|state| state.due) {
         if bytes > ROUND_BYTES_MAX {
             break;
         }
-        let expanded = expand::job(run, workflow, standing.wanted);
+        let expanded = expand::job(run, workflow, state.wanted);
         let refusal = |job: &Job| view.unwritable.get(job.name()).cloned();
         match expanded.and_then(|job| refusal(&job).map_or(Ok(job), Err)) {
             Ok(job) if view.taken.contains(job.name()) => {
                 let message = format!("job {} exists and belongs to another owner", job.name());
-                standing.report.message = Some(message.clone());
+                state.report.message = Some(message.clone());
                 stalled.get_or_insert(message);
             }
             Ok(job) => {
-                standing.report.job = Some(job.name().to_owned());
+                state.report.job = Some(job.name().to_owned());
                 let create = Parcel::from(Action::create(job));
                 bytes += create.bytes;
                 starts.push(create);
             }
             Err(why) => {
-                standing.report.phase = JobPhase::Failed;
-                standing.report.message = Some(bounded(&why, JOB_MESSAGE_CHARS_MAX));
+                state.report.phase = JobPhase::Failed;
+                state.report.message = Some(bounded(&why, JOB_MESSAGE_CHARS_MAX));
             }
         }
     }
     starts
 }
 
-fn summarize(status: &mut WorkflowRunStatus, standings: &[Standing<'_>]) {
-    status.jobs = standings.iter().map(|standing| standing.report.clone()).collect();
+fn summarize(status: &mut WorkflowRunStatus, states: &[JobState<'_>]) {
+    status.jobs = states.iter().map(|state| state.report.clone()).collect();
     let sum =
         |count: fn(&RunJob) -> u32| status.jobs.iter().map(count).fold(0, u32::saturating_add);
     let total = sum(|job| job.total);
@@ -451,11 +451,11 @@ fn conclude(
         None if view.run.spec.suspend => (RunPhase::Suspended, None),
         None => (RunPhase::Running, hitch.map(|hitch| hitch.message().to_owned())),
     };
-    let standing = match status.phase {
+    let state = match status.phase {
         RunPhase::Succeeded | RunPhase::Skipped => Condition::Ready,
         RunPhase::Failed | RunPhase::TimedOut | RunPhase::Cancelled => Condition::Stalled,
         RunPhase::Pending | RunPhase::Running | RunPhase::Suspended => {
-            hitch.map_or(Condition::Reconciling, Hitch::standing)
+            hitch.map_or(Condition::Reconciling, Hitch::condition)
         }
     };
     let reason = match hitch {
@@ -464,7 +464,7 @@ fn conclude(
     };
     let message = status.message.clone().unwrap_or_default();
     let at = (view.run.generation(), view.now);
-    status.conditions = conditions(&status.conditions, standing, &reason, &message, at);
+    status.conditions = conditions(&status.conditions, state, &reason, &message, at);
 }
 
 /// Leaves out why each job waits where that is more than can be stored: there was room for all else

@@ -11,7 +11,7 @@ use api::{Job, WorkflowRun, names};
 
 /// The state of a job of the run.
 #[derive(Debug, Clone)]
-pub(super) struct Standing<'a> {
+pub(super) struct JobState<'a> {
     pub(super) wanted: &'a WorkflowJob,
     /// Its Job object.
     pub(super) object: Option<&'a Job>,
@@ -23,7 +23,7 @@ pub(super) struct Standing<'a> {
     pub(super) after_failure: bool,
 }
 
-impl Standing<'_> {
+impl JobState<'_> {
     /// Whether it ended without success.
     pub(super) fn has_failed(&self) -> bool {
         match self.report.phase {
@@ -38,15 +38,15 @@ impl Standing<'_> {
 }
 
 /// The state of each job, in the order of the workflow. [`follow`] derives what comes next.
-pub(super) fn standings<'a>(
+pub(super) fn job_states<'a>(
     run: &'a WorkflowRun,
     workflow: &'a WorkflowSpec,
     jobs: &[&'a Job],
-) -> Vec<Standing<'a>> {
+) -> Vec<JobState<'a>> {
     let objects: BTreeMap<&str, &Job> = jobs.iter().map(|job| (job.name(), *job)).collect();
     let known: BTreeMap<&str, &RunJob> =
         run.status.jobs.iter().map(|job| (job.name.as_str(), job)).collect();
-    let mut standings: Vec<Standing<'a>> = Vec::new();
+    let mut states: Vec<JobState<'a>> = Vec::new();
     for wanted in &workflow.jobs {
         let object = objects.get(names::job_in_run(run.name(), &wanted.name).as_str()).copied();
         let report = match (object, known.get(wanted.name.as_str())) {
@@ -55,42 +55,42 @@ pub(super) fn standings<'a>(
             (None, Some(before)) if before.phase.is_final() => (*before).clone(),
             (None, _) => RunJob { name: wanted.name.clone(), ..RunJob::default() },
         };
-        standings.push(Standing { wanted, object, report, due: false, after_failure: false });
+        states.push(JobState { wanted, object, report, due: false, after_failure: false });
     }
-    mark_after_failure(&mut standings);
-    standings
+    mark_after_failure(&mut states);
+    states
 }
 
 /// Marks the jobs that are meant to run after a failure, and those that depend on them.
-fn mark_after_failure(standings: &mut [Standing<'_>]) {
+fn mark_after_failure(states: &mut [JobState<'_>]) {
     let mut marked: BTreeSet<String> = BTreeSet::new();
-    for index in order(standings) {
-        let wanted = standings[index].wanted;
+    for index in order(states) {
+        let wanted = states[index].wanted;
         let is_after = |dependency: &Dependency| {
             dependency.names_failure() || marked.contains(&dependency.job)
         };
         if wanted.depends_on.iter().any(is_after) {
-            standings[index].after_failure = true;
+            states[index].after_failure = true;
             marked.insert(wanted.name.clone());
         }
     }
 }
 
 /// The positions of the jobs, each after those that it depends on.
-fn order(standings: &[Standing<'_>]) -> Vec<usize> {
-    let names = standings.iter().map(|standing| standing.wanted.name.as_str());
+fn order(states: &[JobState<'_>]) -> Vec<usize> {
+    let names = states.iter().map(|state| state.wanted.name.as_str());
     let place: BTreeMap<&str, usize> = names.zip(0..).collect();
-    let mut followers: Vec<Vec<usize>> = vec![Vec::new(); standings.len()];
-    let mut waits: Vec<usize> = vec![0; standings.len()];
-    for (index, standing) in standings.iter().enumerate() {
-        for dependency in &standing.wanted.depends_on {
+    let mut followers: Vec<Vec<usize>> = vec![Vec::new(); states.len()];
+    let mut waits: Vec<usize> = vec![0; states.len()];
+    for (index, state) in states.iter().enumerate() {
+        for dependency in &state.wanted.depends_on {
             if let Some(before) = place.get(dependency.job.as_str()) {
                 followers[*before].push(index);
                 waits[index] += 1;
             }
         }
     }
-    let mut order: Vec<usize> = (0..standings.len()).filter(|index| waits[*index] == 0).collect();
+    let mut order: Vec<usize> = (0..states.len()).filter(|index| waits[*index] == 0).collect();
     let mut next = 0;
     while let Some(index) = order.get(next).copied() {
         for follower in std::mem::take(&mut followers[index]) {
@@ -124,24 +124,24 @@ fn of_object(wanted: &WorkflowJob, object: &Job) -> RunJob {
 
 /// Derives from the ends of dependencies whether a job is due, skipped or waiting. Jobs are visited
 /// in the order of dependencies, since others may depend on a job that is skipped.
-pub(super) fn follow(standings: &mut [Standing<'_>]) {
-    let phase = |standing: &Standing<'_>| (standing.wanted.name.clone(), standing.report.phase);
-    let mut phases: BTreeMap<String, JobPhase> = standings.iter().map(phase).collect();
-    for index in order(standings) {
-        let standing = &mut standings[index];
-        if standing.object.is_some() || standing.report.phase.is_final() {
+pub(super) fn follow(states: &mut [JobState<'_>]) {
+    let phase = |state: &JobState<'_>| (state.wanted.name.clone(), state.report.phase);
+    let mut phases: BTreeMap<String, JobPhase> = states.iter().map(phase).collect();
+    for index in order(states) {
+        let state = &mut states[index];
+        if state.object.is_some() || state.report.phase.is_final() {
             continue;
         }
-        match gate(standing.wanted, &phases) {
+        match gate(state.wanted, &phases) {
             Gate::Open => {
-                standing.due = true;
-                standing.report.message = None;
+                state.due = true;
+                state.report.message = None;
             }
-            Gate::Waits { message } => standing.report.message = Some(message),
+            Gate::Waits { message } => state.report.message = Some(message),
             Gate::Closed { message } => {
-                standing.report.phase = JobPhase::Skipped;
-                standing.report.message = Some(message);
-                phases.insert(standing.wanted.name.clone(), JobPhase::Skipped);
+                state.report.phase = JobPhase::Skipped;
+                state.report.message = Some(message);
+                phases.insert(state.wanted.name.clone(), JobPhase::Skipped);
             }
         }
     }
