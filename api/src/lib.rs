@@ -3,6 +3,7 @@
 //! No I/O, no tokio, no clock: `now` is an argument wherever it matters. One file per kind.
 
 pub mod amounts;
+mod backoff;
 pub mod batch;
 pub mod cluster;
 pub mod completion;
@@ -34,6 +35,7 @@ pub mod placement;
 pub mod query;
 pub mod resource;
 pub mod resource_version;
+pub mod restart;
 pub mod room;
 pub mod schema;
 pub mod selector;

@@ -15,6 +15,7 @@ use crate::object::{Definition, Kind as _, Object};
 use crate::owner::{self, Owner};
 use crate::placement::{self, Placement};
 use crate::resource::{Column, Resource, column};
+use crate::restart::{self, Restart};
 use crate::table::{age, text_or_dash};
 use crate::task::Overrides;
 use crate::template::{self, Template};
@@ -58,6 +59,10 @@ pub struct TaskTemplateSpec {
     /// Time limit for each attempt, counted from its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_timeout: Option<Duration>,
+    /// How the container is started again after it has ended, whatever its exit code. Absent for the
+    /// tasks of a job: there the end of the container is the end of the attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
 }
 
 impl TaskTemplateSpec {
@@ -79,6 +84,9 @@ impl Resource for TaskTemplate {
         template::validate(&self.spec.template, "spec.template", &mut found);
         placement::validate(&self.spec.placement, "spec.placement", &mut found);
         job::timeout(self.spec.attempt_timeout, "spec.attemptTimeout", &mut found);
+        if let Some(restart) = &self.spec.restart {
+            restart::validate(restart, "spec.restart", &mut found);
+        }
         owner::validate(&self.spec.owner, "spec.owner", &mut found);
         found
     }

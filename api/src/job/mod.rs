@@ -16,6 +16,7 @@ use std::fmt;
 
 use jiff::Timestamp;
 
+use crate::backoff::Growth;
 use crate::conditions::Condition;
 use crate::duration::Duration;
 use crate::kind::KindId;
@@ -264,12 +265,13 @@ impl Retry {
 
     /// The delay after the n-th failure that counts; `failures` counts from 1.
     pub fn wait_after(&self, failures: u32) -> Duration {
-        let backoff = self.backoff.unwrap_or_default();
-        let initial = backoff.initial.unwrap_or(Duration::from_secs(10));
-        let max = backoff.max.unwrap_or(Duration::from_secs(300));
-        let factor = backoff.factor.unwrap_or(2).max(1);
-        let growth = factor.saturating_pow(failures.saturating_sub(1));
-        initial.get().saturating_mul(growth).min(max.get()).into()
+        let RetryBackoff { initial, factor, max } = self.backoff.unwrap_or_default();
+        let growth = Growth {
+            initial: initial.unwrap_or(Duration::from_secs(10)),
+            factor: factor.unwrap_or(2),
+            max: max.unwrap_or(Duration::from_secs(300)),
+        };
+        growth.wait_after(failures)
     }
 }
 

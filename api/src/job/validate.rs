@@ -284,16 +284,8 @@ pub(crate) fn retry(retry: &Retry, path: &str, found: &mut Vec<Violation>) {
         found.push(violation.hint("write 1 for no second attempt"));
     }
     if let Some(backoff) = &retry.backoff {
-        if backoff.factor == Some(0) {
-            let violation = Violation::new(format!("{path}.backoff.factor"), "0 is not allowed");
-            found.push(violation.hint("write 1 for equal waits"));
-        }
-        if let (Some(initial), Some(max)) = (backoff.initial, backoff.max)
-            && initial > max
-        {
-            let why = format!("{initial} is more than max, {max}");
-            found.push(Violation::new(format!("{path}.backoff.initial"), why));
-        }
+        let ends = (backoff.initial, backoff.max);
+        crate::backoff::validate(ends, backoff.factor, &format!("{path}.backoff"), found);
     }
     if retry.rules.len() > RULES_MAX {
         let why = format!("{} entries; at most {RULES_MAX} are allowed", retry.rules.len());

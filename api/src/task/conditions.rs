@@ -104,6 +104,8 @@ mod tests {
             started_at: started.map(at),
             finished_at: finished.map(at),
             ports: [].into(),
+            last_exit: None,
+            restart_at: None,
         }))
     }
 

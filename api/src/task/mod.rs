@@ -314,16 +314,28 @@ pub struct TaskStatus {
     /// Whether the task is ready to serve: true while its container runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ready: bool,
+    /// Since when the task has been ready without a break, by the clock of the apiserver that stored
+    /// it. Absent while it is not ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_since: Option<Timestamp>,
     /// Number of restarts in place within this attempt.
     #[serde(default, skip_serializing_if = "is_default")]
     pub restarts: u32,
+    /// How the container before the current one ended. Absent if the attempt has had no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Box<LastExit>>,
+    /// When the container is started again, by the clock of its node. Present while it waits for
+    /// that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_at: Option<Timestamp>,
     /// Exit code of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// Why the attempt ended, one word: OOMKilled, Timeout, ImagePull, CannotRun, MountFailed,
     /// PortTaken, NameTaken, InvalidContainer, Refused, StartFailed, Unhealthy, NodeLost,
-    /// Preempted, Drained, Signal, ContainerGone or Restored. Absent if the process exited by
-    /// itself.
+    /// Preempted, Drained, Signal, ContainerGone, Restored or Flapping. Absent if the process exited
+    /// by itself. While the task waits to be started again in place: BackOff, Flapping, or why the
+    /// last start failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Details of why the attempt ended, or of what delays its start or its stop.
@@ -364,10 +376,14 @@ pub mod reason {
         ($($(#[$doc:meta])+ $name:ident = $word:literal;)+) => {
             $($(#[$doc])+ pub const $name: &str = $word;)+
 
-            /// Every reason that an attempt can end with.
+            /// Every reason that an attempt of a job's task can end with.
             pub const ALL: &[&str] = &[$($name),+];
         };
     }
+
+    /// It kept ending, however often it was started again in place. The tasks of a job are not, so
+    /// no retry rule names it.
+    pub const FLAPPING: &str = "Flapping";
 
     reasons! {
         /// The kernel killed it because it exceeded its memory limit.
@@ -406,6 +422,27 @@ pub mod reason {
         /// is not known.
         RESTORED = "Restored";
     }
+}
+
+/// Why a task waits that is to be started again in place, and whose last start did not fail. It is
+/// no reason of an end.
+pub const BACK_OFF: &str = "BackOff";
+
+/// How a container ended that was started again in place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LastExit {
+    /// Exit code of the process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// Why it ended, one word. Absent if the process exited by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why it ended. At most 256 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it ended, by the clock of its node.
+    pub at: Timestamp,
 }
 
 /// State of an attempt as the agent sees it.

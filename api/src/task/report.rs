@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ReportState;
+use super::{LastExit, PAST_MESSAGE_CHARS_MAX, ReportState};
 
 /// Longest reason, in characters: one word.
 pub const REASON_CHARS_MAX: usize = 64;
@@ -60,7 +60,8 @@ pub struct Report {
     /// Exit code of the process.
     #[serde(default)]
     pub exit_code: Option<i32>,
-    /// Why it ended, one word of [`super::reason`].
+    /// Why it ended, one word of [`super::reason`]; while its container is about to be started
+    /// again, why that waits.
     #[serde(default)]
     pub reason: Option<String>,
     /// Why it ended, or what delays its start or its stop, as a sentence.
@@ -75,6 +76,13 @@ pub struct Report {
     /// Node ports by port name.
     #[serde(default)]
     pub ports: BTreeMap<String, u16>,
+    /// How its container before this one ended. Only tasks that are restarted in place have one, so
+    /// an apiserver that does not know this field is never sent it: apiservers are upgraded first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<Box<LastExit>>,
+    /// When its container is started again, if it waits for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_at: Option<Timestamp>,
 }
 
 impl Report {
@@ -84,6 +92,10 @@ impl Report {
         let cut = |text: &mut String, chars_max| *text = shortened(text, chars_max);
         self.reason.iter_mut().for_each(|reason| cut(reason, REASON_CHARS_MAX));
         self.message.iter_mut().for_each(|message| cut(message, MESSAGE_CHARS_MAX));
+        if let Some(last) = &mut self.last_exit {
+            last.reason.iter_mut().for_each(|reason| cut(reason, REASON_CHARS_MAX));
+            last.message.iter_mut().for_each(|message| cut(message, PAST_MESSAGE_CHARS_MAX));
+        }
         cut(&mut self.boot_id, BOOT_ID_CHARS_MAX);
         self.ports.retain(|name, _| name.chars().count() <= PORT_NAME_CHARS_MAX);
         while self.ports.len() > PORTS_MAX {
@@ -100,8 +112,13 @@ impl Report {
             ("reason", self.reason.as_ref(), REASON_CHARS_MAX),
             ("message", self.message.as_ref(), MESSAGE_CHARS_MAX),
         ];
+        let last = self.last_exit.as_ref().map(|last| {
+            let message = ("lastExit.message", last.message.as_ref(), PAST_MESSAGE_CHARS_MAX);
+            [("lastExit.reason", last.reason.as_ref(), REASON_CHARS_MAX), message]
+        });
+        let texts = texts.into_iter().chain(last.into_iter().flatten());
         let names = self.ports.keys().map(|name| ("ports", Some(name), PORT_NAME_CHARS_MAX));
-        for (field, text, chars_max) in texts.into_iter().chain(names) {
+        for (field, text, chars_max) in texts.chain(names) {
             let chars = text.map_or(0, |text| text.chars().count());
             if chars > chars_max {
                 return Some(format!(
@@ -126,13 +143,16 @@ impl Report {
             boot_id: self.boot_id.clone(),
             state: self.state,
             ready: false,
-            restarts: 0,
+            // Without it the report would be one of an earlier container.
+            restarts: self.restarts,
             exit_code: self.exit_code,
             reason: self.reason.clone(),
             message: Some(message),
             started_at: None,
             finished_at: self.finished_at,
             ports: BTreeMap::new(),
+            last_exit: None,
+            restart_at: None,
         };
         Some(least.bounded())
     }
@@ -167,6 +187,11 @@ mod tests {
                 // Clocks are set back: the end may come before the start.
                 finished_at: Some(Timestamp::UNIX_EPOCH),
                 ports,
+                last_exit: at.map(|at| {
+                    let message = Some("long ".repeat(repeated));
+                    Box::new(LastExit { exit_code, reason: message.clone(), message, at })
+                }),
+                restart_at: at,
             };
             let bounded = report.clone().bounded();
             prop_assert_eq!(bounded.problem(), None);

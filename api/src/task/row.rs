@@ -1,8 +1,10 @@
 //! Tasks in tables and field selectors, and their rules.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
-use super::{PastAttempt, SUSPENDED, Stop, Task, TaskPhase, TaskState};
+use super::{BACK_OFF, LastExit, PastAttempt, SUSPENDED, Stop, Task, TaskPhase, TaskState};
 use crate::kind::KindId;
 use crate::object::{Kind as _, number_problem};
 use crate::resource::{Column, Resource, column, wide};
@@ -112,8 +114,12 @@ impl Task {
         match self.state() {
             TaskState::Pending => self.why_pending(now),
             TaskState::Bound { .. } | TaskState::Starting { .. } | TaskState::Running { .. } => {
-                let said = self.status.message.clone().filter(|_| self.report().is_some());
-                said.or_else(|| self.last_attempt()).unwrap_or_default()
+                let reported = self.report().is_some();
+                let waits = self.restart_wait(now).filter(|_| reported);
+                let said = || self.status.message.clone().filter(|_| reported);
+                let restarted = || self.restarted(now).filter(|_| reported);
+                let known = waits.or_else(said).or_else(restarted);
+                known.or_else(|| self.last_attempt()).unwrap_or_default()
             }
             TaskState::Stopping { .. } => {
                 let since = self.stop().map(|stop| span(stop.at, now)).unwrap_or_default();
@@ -150,6 +156,29 @@ impl Task {
                 }
             }
         }
+    }
+
+    /// Why its container is not running, and when it is started again: `BackOff: exit 1, again in
+    /// 20s`. Nothing if it does not wait for that.
+    fn restart_wait(&self, now: Timestamp) -> Option<String> {
+        let status = &self.status;
+        let at = status.restart_at?;
+        let ended = || status.last_exit.as_ref().map(|last| last.to_string());
+        let what = status.message.clone().or_else(ended).unwrap_or_default();
+        let why = with_message(status.reason.as_deref().unwrap_or(BACK_OFF), Some(&what));
+        // Its node's clock may be behind, and its report on the way.
+        let when = if at > now { format!("in {}", span(now, at)) } else { "now".to_owned() };
+        Some(format!("{why}, again {when}"))
+    }
+
+    /// How the container before this one ended: `restarted 2h ago: OOMKilled (exit 137)`. Nothing if
+    /// there was none.
+    fn restarted(&self, now: Timestamp) -> Option<String> {
+        let last = self.status.last_exit.as_ref()?;
+        Some(match self.status.started_at {
+            Some(started) => format!("restarted {} ago: {last}", span(started, now)),
+            None => format!("restarting: {last}"),
+        })
     }
 
     /// Whether it is ready to serve. False on a lost node and while it is being stopped: the
@@ -232,6 +261,14 @@ impl Task {
             age(self.created(), now),
             why,
         ])
+    }
+}
+
+impl fmt::Display for LastExit {
+    /// `exit 1`, `OOMKilled (exit 137): exceeded its memory limit`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = end(self.exit_code, self.reason.as_deref());
+        f.write_str(&with_message(&how, self.message.as_deref()))
     }
 }
 
@@ -403,6 +440,35 @@ mod tests {
         assert_eq!(said(0, unbound), "");
         let other_run = json!({ "phase": "Failed", "exitCode": 1, "run": 2 });
         assert_eq!(said(1, other_run), "");
+    }
+
+    #[test]
+    fn a_task_that_is_restarted_in_place_says_why_and_when() {
+        let said = |status: Value| {
+            let mut whole = json!({ "attempt": 2, "binding": 2, "restarts": 3,
+                "lastExit": { "exitCode": 1, "at": "2026-01-01T00:00:00Z" } });
+            whole.as_object_mut().unwrap().extend(status.as_object().unwrap().clone());
+            let task = task(&whole);
+            task.why("2026-01-01T00:00:10Z".parse().unwrap())
+        };
+        let waits = json!({ "state": "Starting", "reason": "BackOff",
+            "restartAt": "2026-01-01T00:00:30Z" });
+        assert_eq!(said(waits), "BackOff: exit 1, again in 20s");
+        let late = json!({ "state": "Starting", "reason": "Flapping",
+            "restartAt": "2026-01-01T00:00:09Z" });
+        assert_eq!(said(late), "Flapping: exit 1, again now");
+        let failed = json!({ "state": "Starting", "reason": "PortTaken",
+            "message": "port 80 is in use", "restartAt": "2026-01-01T00:00:14Z" });
+        assert_eq!(said(failed), "PortTaken: port 80 is in use, again in 4s");
+        let killed = json!({ "state": "Running", "startedAt": "2026-01-01T00:00:01Z",
+            "lastExit": { "exitCode": 137, "reason": "OOMKilled", "message": "exceeded its memory limit",
+                          "at": "2026-01-01T00:00:00Z" } });
+        let expected = "restarted 9s ago: OOMKilled (exit 137): exceeded its memory limit";
+        assert_eq!(said(killed), expected);
+        let begun = json!({ "state": "Starting" });
+        assert_eq!(said(begun), "restarting: exit 1");
+        let pulls = json!({ "state": "Starting", "message": "pulling image a" });
+        assert_eq!(said(pulls), "pulling image a");
     }
 
     /// What the agent of a lost node said last is no promise.

@@ -152,6 +152,13 @@ impl Task {
         self.attempts_of_run(run).map(|past| past.attempt).last()
     }
 
+    /// The restart number of the container before the current one, if `attempt` is the current
+    /// attempt and has been restarted in place.
+    pub fn container_before(&self, attempt: u32) -> Option<u32> {
+        let is_current = attempt == self.spec.attempt && self.report().is_some();
+        self.status.restarts.checked_sub(1).filter(|_| is_current)
+    }
+
     /// The earlier attempts of a run, the oldest first. An attempt whose run was not stored counts
     /// as one of the current run.
     pub fn attempts_of_run(&self, run: u32) -> impl Iterator<Item = &PastAttempt> {

@@ -160,7 +160,7 @@ pub fn apply(
     change: &TaskChange,
     now: Timestamp,
 ) -> Result<Applied, Refusal> {
-    if let Some(step) = already_in_effect(task, attempt, change) {
+    if let Some(step) = already_in_effect(task, attempt, change, now) {
         return Ok(step);
     }
     if attempt != task.spec.attempt {
@@ -179,7 +179,7 @@ pub fn apply(
         TaskChange::Refuse { binding, message } => {
             refuse_binding(task, &mut next, (*binding, message), now)?
         }
-        TaskChange::Report(report) => self::report(task, &mut next, report)?,
+        TaskChange::Report(report) => self::report(task, &mut next, report, now)?,
         TaskChange::Evict { reason, message } => {
             require(!task.has_ended(), task, "has ended")?;
             let message = message.as_deref().map(|text| shortened(text, PAST_MESSAGE_CHARS_MAX));
@@ -230,7 +230,12 @@ fn not_recorded(task: &Task) -> Result<(), Refusal> {
 }
 
 /// Whether the change was made before. Its sender did not get the answer and sends it again.
-fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<Applied> {
+fn already_in_effect(
+    task: &Task,
+    attempt: u32,
+    change: &TaskChange,
+    now: Timestamp,
+) -> Option<Applied> {
     let current = attempt == task.spec.attempt;
     let same = match change {
         TaskChange::Bind { node } => current && task.node() == Some(node),
@@ -252,7 +257,7 @@ fn already_in_effect(task: &Task, attempt: u32, change: &TaskChange) -> Option<A
                 && task.spec.priority == amend.priority
                 && task.spec.overrides == amend.overrides
         }
-        TaskChange::Report(report) => current && is_same_report(task, report),
+        TaskChange::Report(report) => current && is_same_report(task, report, now),
         TaskChange::Refuse { binding, .. } => {
             let last = task.spec.binding.as_ref().filter(|last| last.node.is_none());
             current && last.is_some_and(|it| it.attempt == attempt && it.number == *binding)
@@ -269,9 +274,9 @@ fn is_next(task: &Task, attempt: u32) -> bool {
     task.spec.attempt > attempt && last == Some(attempt)
 }
 
-fn is_same_report(task: &Task, report: &Report) -> bool {
+fn is_same_report(task: &Task, report: &Report, now: Timestamp) -> bool {
     let mut reported = task.clone();
-    set_report(&mut reported, report);
+    set_report(&mut reported, report, now);
     task.report() == Some(report.state) && reported.status == task.status
 }
 
@@ -327,18 +332,29 @@ fn is_bound_as(task: &Task, number: u32) -> Result<(), Refusal> {
     }
 }
 
-fn report(task: &Task, next: &mut Task, report: &Report) -> Result<(), Refusal> {
+fn report(task: &Task, next: &mut Task, report: &Report, now: Timestamp) -> Result<(), Refusal> {
     is_bound_as(task, report.binding)?;
     // Not only a final report ends an attempt: so does a loss that nobody wants to wait for. A
     // later report of the end does not change that.
     if task.has_ended() {
         return refuse(format!("the task has ended: it is {}", task.phase()));
     }
-    if report.state == ReportState::Starting && task.report() == Some(ReportState::Running) {
-        return refuse("the task is already running");
+    if let Some(known) = task.report()
+        && !report.state.is_terminal()
+    {
+        // A container that is started again in place has a greater number. An older report was
+        // overtaken by the one that is stored.
+        let (before, now) = (task.status.restarts, report.restarts);
+        if now < before {
+            return refuse(format!("restart {now} is over; the current one is {before}"));
+        }
+        let goes_back = report.state == ReportState::Starting && known == ReportState::Running;
+        if goes_back && now == before {
+            return refuse("the task is already running");
+        }
     }
     not_recorded(task)?;
-    set_report(next, report);
+    set_report(next, report, now);
     Ok(())
 }
 
@@ -348,10 +364,14 @@ fn forget_report(task: &mut Task) {
     task.status = TaskStatus { attempts: status.attempts, ..TaskStatus::default() };
 }
 
-fn set_report(task: &mut Task, report: &Report) {
+fn set_report(task: &mut Task, report: &Report, now: Timestamp) {
     // Cut rather than refused: an agent of an older version must be able to deliver its reports.
     let report = report.clone().bounded();
     let node = task.node().map(str::to_owned);
+    // Another container is ready from its own report on, even if no report told that the one before
+    // it had ended.
+    let is_of_same = task.report().is_some() && task.status.restarts == report.restarts;
+    let since = task.status.ready_since.filter(|_| is_of_same && task.status.ready);
     let status = &mut task.status;
     status.attempt = task.spec.attempt;
     status.binding = report.binding;
@@ -359,7 +379,10 @@ fn set_report(task: &mut Task, report: &Report) {
     status.state = Some(report.state);
     status.node_name = node;
     status.ready = report.ready;
+    status.ready_since = report.ready.then(|| since.unwrap_or(now));
     status.restarts = report.restarts;
+    status.last_exit = report.last_exit;
+    status.restart_at = report.restart_at;
     status.exit_code = report.exit_code;
     status.reason = report.reason;
     status.message = report.message;

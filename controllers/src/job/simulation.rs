@@ -233,6 +233,8 @@ fn report(task: &api::Task, code: i32) -> TaskChange {
         started_at: None,
         finished_at: None,
         ports: BTreeMap::new(),
+        last_exit: None,
+        restart_at: None,
     }))
 }
 

@@ -426,6 +426,8 @@ fn report(attempt: &Attempt, boot_id: &str, state: ReportState) -> Report {
         started_at,
         finished_at: None,
         ports: attempt.ports.clone(),
+        last_exit: None,
+        restart_at: None,
     }
 }
 

@@ -72,6 +72,7 @@ impl<'a> Revision<'a> {
             run,
             max_per_node,
             attempt_timeout,
+            restart: _,
         } = spec;
         Self { template, placement, target, job: &owner.name, run, max_per_node, attempt_timeout }
     }
@@ -86,6 +87,8 @@ fn template_spec(job: &Job) -> TaskTemplateSpec {
         run: job.label(labels::RUN).unwrap_or_default().to_owned(),
         max_per_node: job.spec.max_per_node,
         attempt_timeout: job.spec.attempt_timeout,
+        // Each start of a job's container is an attempt of its own.
+        restart: None,
     }
 }
 

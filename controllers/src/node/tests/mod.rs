@@ -100,6 +100,8 @@ impl World {
                     started_at: None,
                     finished_at: Some(self.now),
                     ports: BTreeMap::new(),
+                    last_exit: None,
+                    restart_at: None,
                 };
                 self.change(rest[0], &TaskChange::Report(Box::new(report)));
             }
