@@ -5,6 +5,8 @@ use api::placement::NODE_LEASE_TTL;
 use api::status::{Refusal, Why};
 use api::{KindId, NodeLease, ObjectKey, names};
 use http::StatusCode;
+use serde::Deserialize as _;
+use serde_json::Value;
 use store::{Change, Expectation, Group, LeaseId, Write};
 use tracing::info;
 
@@ -12,7 +14,7 @@ use super::extract::{Answer, Call, Json};
 use super::query::bad;
 use super::{answer, cluster};
 use crate::write::{settled, unavailable};
-use crate::{Server, encoding, keys};
+use crate::{Server, carried, encoding, keys};
 
 /// The maximum length of the names of an agent and of its starts, since they are stored with the
 /// lease.
@@ -32,11 +34,10 @@ pub(super) async fn grant(call: Call, Json(request): Json<GrantRequest>) -> Answ
     }
     let key = keys::node_lease(&request.node);
     let before = server.store.get(&key).await.map_err(|error| unavailable(&error))?;
-    let held = match &before {
-        Some(record) => Some(lease_of(record)?),
-        None => None,
-    };
-    if let Some(held) = held.as_ref().filter(|held| held.spec.agent != request.agent) {
+    let held = before.as_ref().map(Held::of).transpose()?;
+    if let Some(Held { lease: held, .. }) =
+        held.as_ref().filter(|held| held.lease.spec.agent != request.agent)
+    {
         let message = format!(
             "node {:?} is held by another agent ({}); stop that agent, or choose another name with --name",
             request.node, held.spec.agent
@@ -47,7 +48,7 @@ pub(super) async fn grant(call: Call, Json(request): Json<GrantRequest>) -> Answ
     let lease = server.store.grant(ttl).await.map_err(|error| unavailable(&error))?;
     let expect =
         before.map_or(Expectation::Absent, |record| Expectation::Modified(record.modified));
-    let object = new_lease(server, &request, lease, held.as_ref());
+    let object = granted(server, &request, lease, held.as_ref());
     let change = Change::Put { value: encoding::encode(&object), lease: Some(lease) };
     let group = Group { guards: Vec::new(), writes: vec![Write { key, expect, change }] };
     let outcome = server.store.commit(vec![group]).await.pop();
@@ -59,7 +60,7 @@ pub(super) async fn grant(call: Call, Json(request): Json<GrantRequest>) -> Answ
         let _expires_by_itself = server.store.revoke(lease).await;
         return Err(refusal.into());
     }
-    if let Some(held) = held {
+    if let Some(Held { lease: held, .. }) = held {
         // The key is attached to the new lease by now, so this deletes nothing.
         let _expires_by_itself = server.store.revoke(LeaseId(held.spec.lease)).await;
     }
@@ -76,23 +77,32 @@ pub(super) async fn grant(call: Call, Json(request): Json<GrantRequest>) -> Answ
     Ok(answer::json(StatusCode::CREATED, &response))
 }
 
-fn lease_of(record: &store::Record) -> Result<NodeLease, Refusal> {
-    let unreadable = |why: String| Refusal::new(Why::Internal, why);
-    let json = encoding::json(&record.value).map_err(|error| unreadable(error.to_string()))?;
-    serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))
+/// The node lease that the store holds.
+struct Held {
+    lease: NodeLease,
+    /// What is stored of it: a newer version may have added fields that the type lacks.
+    document: Value,
 }
 
-fn new_lease(
-    server: &Server,
-    request: &GrantRequest,
-    lease: LeaseId,
-    held: Option<&NodeLease>,
-) -> serde_json::Value {
+impl Held {
+    fn of(record: &store::Record) -> Result<Self, Refusal> {
+        let unreadable = |why: String| Refusal::new(Why::Internal, why);
+        let json = encoding::json(&record.value).map_err(|error| unreadable(error.to_string()))?;
+        let document: Value =
+            serde_json::from_slice(json).map_err(|error| unreadable(error.to_string()))?;
+        let lease =
+            NodeLease::deserialize(&document).map_err(|error| unreadable(error.to_string()))?;
+        Ok(Self { lease, document })
+    }
+}
+
+/// The document of a node lease that is granted, perhaps anew.
+fn granted(server: &Server, request: &GrantRequest, lease: LeaseId, held: Option<&Held>) -> Value {
     // A connection may outlive a lease, but not the process of the agent. The apiserver with a
     // connection that is missing from the lease will notice, and add it.
-    let connected = held.filter(|held| held.spec.boot_id == request.boot_id);
+    let connected = held.filter(|held| held.lease.spec.boot_id == request.boot_id);
     let (apiserver, connection) = connected
-        .map(|held| (held.spec.apiserver.clone(), held.spec.connection))
+        .map(|held| (held.lease.spec.apiserver.clone(), held.lease.spec.connection))
         .unwrap_or_default();
     let spec = NodeLeaseSpec {
         lease: lease.0,
@@ -104,7 +114,10 @@ fn new_lease(
     let mut object = NodeLease::new("", &request.node, spec);
     object.metadata.uid = Some(server.rng.uuid());
     object.metadata.creation_timestamp = Some(api::Time(server.clock.now()));
-    serde_json::to_value(&object).expect("a node lease has text keys and finite numbers")
+    match held {
+        Some(held) => carried::over(held.document.clone(), &held.lease, &object),
+        None => serde_json::to_value(&object).expect("a node lease has text keys only"),
+    }
 }
 
 pub(super) async fn renew(call: Call, Json(request): Json<RenewRequest>) -> Answer {
@@ -137,7 +150,7 @@ async fn holds(server: &Server, node: &str, lease: LeaseId) -> Result<bool, Refu
     }
     let there = server.store.get(&key).await.map_err(|error| unavailable(&error))?;
     Ok(match &there {
-        Some(record) => lease_of(record)?.spec.lease == lease.0,
+        Some(record) => Held::of(record)?.lease.spec.lease == lease.0,
         None => false,
     })
 }

@@ -320,3 +320,21 @@ async fn a_task_of_an_owner_that_a_newer_version_knows_stays() {
     let patch = json!({ "metadata": { "labels": { "a": "b" } } });
     assert_eq!(world.merge(&format!("{TASKS}/a-0"), &patch).await.code, StatusCode::OK);
 }
+
+/// An agent that has lost its lease is granted another one, perhaps by an older apiserver.
+#[tokio::test(start_paused = true)]
+async fn what_a_newer_version_added_to_a_node_lease_is_kept_when_it_is_granted_anew() {
+    let world = World::new().await;
+    let key = "/heliox/v1/nodelease/n1";
+    let grant = json!({ "node": "n1", "agent": "x", "bootId": "b" });
+    let granted = world.post(&format!("{OURS}/nodeleases"), &grant).await;
+    let mut lease = stored_at(&world, key).await;
+    lease["spec"]["zone"] = json!("east");
+    lease["more"] = json!({ "x": 1 });
+    put_object(&world, key, &lease).await;
+    let again = world.post(&format!("{OURS}/nodeleases"), &grant).await;
+    assert_ne!(again.json["lease"], granted.json["lease"], "{}", again.json);
+    let stored = stored_at(&world, key).await;
+    holds_of(&stored, &lease, &["/spec/zone", "/more"]);
+    assert_eq!(stored["spec"]["lease"], again.json["lease"]);
+}
