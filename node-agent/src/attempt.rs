@@ -6,6 +6,9 @@
 //! * An attempt is written to the journal as [`Progress::Starting`] before its container is
 //!   created. One that is [`Progress::Ended`] is never started again.
 //! * A message is kept until the apiserver has acknowledged it or refuses it for good.
+//! * A field that a newer agent added is passed over when an attempt is read from the journal: a
+//!   field that must not be passed over needs another version of the journal's form. A word that
+//!   is not known, such as another [`Progress`], is an error.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +18,9 @@ use api::room::HostPort;
 use api::task::report::Report;
 use api::template::Port;
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
 
 use crate::engine::{Identity, Signal};
 
@@ -24,7 +29,7 @@ const UNKNOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// One attempt of a task on this node.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Attempt {
     /// Its container, and the task that it belongs to.
     pub identity: Identity,
@@ -55,7 +60,7 @@ pub struct Attempt {
 
 /// How an attempt has to be stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Manner {
     /// The signal that asks it to end.
     pub signal: String,
@@ -68,7 +73,7 @@ pub struct Manner {
 
 /// How far an attempt has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", rename_all_fields = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Progress {
     /// Its container is being created, or has been: only the engine knows.
     Starting {
@@ -118,7 +123,7 @@ pub enum Why {
 
 /// A message to the apiserver about an attempt.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Message {
     /// Tells this message from the one that replaced it while it was being sent.
     pub number: u64,
@@ -128,12 +133,20 @@ pub struct Message {
 
 /// The content of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub enum Content {
     /// An observation.
-    Report(Box<Report>),
+    Report(#[serde(deserialize_with = "known_fields")] Box<Report>),
     /// The binding does not fit.
     Refuse(String),
+}
+
+/// Reads a report without the fields that a newer agent added. The type itself refuses them, since
+/// an apiserver must not accept what it would not act on.
+fn known_fields<'de, D: Deserializer<'de>>(source: D) -> Result<Box<Report>, D::Error> {
+    let mut report = Map::deserialize(source)?;
+    report.retain(|field, _| Report::FIELDS.contains(&field.as_str()));
+    Report::deserialize(Value::Object(report)).map(Box::new).map_err(D::Error::custom)
 }
 
 /// What this process knows of an attempt. A restart of the agent begins with nothing of it.

@@ -86,6 +86,23 @@ pub struct Report {
 }
 
 impl Report {
+    /// The names of its fields in JSON.
+    pub const FIELDS: [&str; 13] = [
+        "binding",
+        "bootId",
+        "state",
+        "ready",
+        "restarts",
+        "exitCode",
+        "reason",
+        "message",
+        "startedAt",
+        "finishedAt",
+        "ports",
+        "lastExit",
+        "restartAt",
+    ];
+
     /// The report with everything that is too long shortened, with a note of how much is missing.
     #[must_use]
     pub fn bounded(mut self) -> Self {

@@ -77,7 +77,9 @@ fn is_first(restart: &u32) -> bool {
     *restart == 0
 }
 
+/// A field that is not known is an error: without it two containers could be taken for one.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct IdentityRecord {
     namespace: String,
     task: String,

@@ -7,6 +7,7 @@
 //!   snapshot replaces the whole file at once; a torn line at the end is ignored.
 //! * Any other damage is an error and never read as an empty journal: an agent that forgets its
 //!   attempts would start containers twice.
+//! * A newer agent's journal is read as far as that is safe ([`form`]), and is an error otherwise.
 
 mod form;
 mod room;
@@ -24,6 +25,7 @@ use thiserror::Error;
 use crate::attempt::Attempt;
 use crate::engine::Identity;
 pub use form::Damage;
+use form::Problem;
 pub(crate) use room::{ENOUGH_BYTES, LOW_BYTES};
 use shim::private;
 
@@ -43,7 +45,7 @@ pub struct Record {
 
 /// An agent, and the cluster that it works for.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 pub struct Owner {
     /// Identity of the agent's installation; empty before the first start.
     pub agent: String,
@@ -134,6 +136,21 @@ pub enum JournalError {
         /// What is wrong with it.
         source: Damage,
     },
+    /// Another version wrote what this one does not know and must not pass over.
+    #[error(
+        "version {written_by} of the agent wrote what this version ({}) does not know to the \
+         journal {path}. If it was ignored, tasks could be started twice, or stopped. Their \
+         containers keep running. Start version {written_by} or a later one again on this node",
+        form::OURS
+    )]
+    NotKnown {
+        /// The file.
+        path: PathBuf,
+        /// The version that wrote it.
+        written_by: String,
+        /// What is not known.
+        source: Damage,
+    },
 }
 
 impl Journal {
@@ -177,9 +194,12 @@ impl Journal {
         };
         match bytes {
             None => Ok(Record::default()),
-            Some(bytes) => {
-                form::parse(&bytes).map_err(|source| JournalError::Damaged { path, source })
-            }
+            Some(bytes) => form::parse(&bytes).map_err(|problem| match problem {
+                Problem::Damaged(source) => JournalError::Damaged { path, source },
+                Problem::NotKnown { written_by, what } => {
+                    JournalError::NotKnown { path, written_by, source: what }
+                }
+            }),
         }
     }
 
@@ -311,3 +331,5 @@ fn beside(path: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod versions_tests;
