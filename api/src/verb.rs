@@ -33,6 +33,10 @@ pub struct Verbs {
 }
 
 impl Verb {
+    /// Every verb.
+    pub const ALL: [Verb; 7] =
+        [Verb::Create, Verb::Delete, Verb::Get, Verb::List, Verb::Patch, Verb::Update, Verb::Watch];
+
     /// Its name in discovery and access rules.
     pub fn word(self) -> &'static str {
         match self {

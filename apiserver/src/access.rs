@@ -55,6 +55,9 @@ pub(crate) enum Gate {
     /// Nobody may do anything except ask for this path.
     #[cfg(test)]
     ClosedBut(&'static str),
+    /// Everybody may do everything but the members of this group.
+    #[cfg(test)]
+    ClosedTo(&'static str),
 }
 
 impl Gate {
@@ -77,7 +80,9 @@ impl Gate {
             #[cfg(test)]
             Gate::ClosedBut(path) if ask.what == What::Path(path) => Ok(()),
             #[cfg(test)]
-            Gate::ClosedBut(_) => {
+            Gate::ClosedTo(group) if !requester.who().groups.iter().any(|it| it == group) => Ok(()),
+            #[cfg(test)]
+            Gate::ClosedBut(_) | Gate::ClosedTo(_) => {
                 Err(Refusal::new(Why::Forbidden, format!("{requester} may not {ask}")))
             }
         }
@@ -85,7 +90,8 @@ impl Gate {
 }
 
 impl Allowed {
-    /// The requester that was let in.
+    /// The requester that was let in. Where another apiserver asks, this is the person for whom it
+    /// does.
     pub(crate) fn requester(&self) -> &Requester {
         &self.requester
     }

@@ -23,6 +23,7 @@ mod identity;
 mod keys;
 mod kinds;
 mod metrics;
+mod on_behalf;
 mod peers;
 mod readiness;
 mod requester;
@@ -123,6 +124,11 @@ pub struct Parts {
 impl Server {
     /// Starts an apiserver. Requests for objects wait until its cache is filled, up to a limit.
     pub async fn start(parts: Parts) -> Result<Arc<Self>, StartError> {
+        Self::start_behind(Gate::default(), parts).await
+    }
+
+    /// Starts an apiserver that lets in whom this gate does.
+    async fn start_behind(gate: Gate, parts: Parts) -> Result<Arc<Self>, StartError> {
         let Parts { store, clock, rng, spawner, registry, health, peers } = parts;
         let metrics = Metrics::new(&registry)?;
         let identity = Identity::read_or_make(&*store, &rng).await?;
@@ -162,7 +168,7 @@ impl Server {
             spawner,
             identity,
             holds,
-            gate: Gate::default(),
+            gate,
             log_places: Arc::new(Semaphore::new(LOGS_MAX)),
         });
         if let Some(peers) = &server.peers {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use api::node::{CLUSTER_HEADER, PEER_HEADER};
 use http::HeaderMap;
+use serde::{Deserialize, Serialize};
 
 /// The name that Kubernetes gives to requesters who do not authenticate.
 const ANONYMOUS: &str = "system:anonymous";
@@ -16,8 +17,31 @@ const ANONYMOUS: &str = "system:anonymous";
 /// The sender of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Requester {
-    name: Arc<str>,
+    /// Shared, because each write keeps its requester.
+    who: Arc<Who>,
     via: Via,
+}
+
+/// Who a requester is, and how that is known.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Who {
+    /// The user, service account or component.
+    pub(crate) name: String,
+    /// The groups that it is in. Empty until requesters authenticate.
+    #[serde(default)]
+    pub(crate) groups: Vec<String>,
+    pub(crate) authenticated: Authenticated,
+}
+
+/// How it is known who a requester is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Authenticated {
+    /// It is not: nothing was asked for that would prove it.
+    No,
+    /// It is a component of an apiserver's own process.
+    Process,
 }
 
 /// How a request got here.
@@ -36,17 +60,45 @@ pub(crate) enum Via {
 impl Requester {
     /// The unknown sender at the other end of a connection to a listener.
     pub fn anonymous() -> Self {
-        Self { name: ANONYMOUS.into(), via: Via::Listener }
+        Self::new(Via::Listener, ANONYMOUS, Authenticated::No)
     }
 
     /// A component of the same process.
     pub fn component(name: &str) -> Self {
-        Self { name: name.into(), via: Via::Process }
+        Self::new(Via::Process, name, Authenticated::Process)
+    }
+
+    fn new(via: Via, name: &str, authenticated: Authenticated) -> Self {
+        let who = Who { name: name.to_owned(), groups: Vec::new(), authenticated };
+        Self { who: Arc::new(who), via }
+    }
+
+    /// A requester for whom another apiserver asks.
+    pub(crate) fn through_peer(who: Who) -> Self {
+        Self { who: Arc::new(who), via: Via::Peer }
+    }
+
+    /// A member of groups at the other end of a connection to a listener.
+    #[cfg(test)]
+    pub(crate) fn member(name: &str, groups: &[&str]) -> Self {
+        let groups = groups.iter().map(|group| (*group).to_owned()).collect();
+        let who = Who { name: name.to_owned(), groups, authenticated: Authenticated::No };
+        Self { who: Arc::new(who), via: Via::Listener }
+    }
+
+    /// Who it is.
+    pub(crate) fn who(&self) -> &Who {
+        &self.who
     }
 
     /// Whether it is a component of this process.
     pub(crate) fn is_of_process(&self) -> bool {
         self.via == Via::Process
+    }
+
+    /// Whether it claims to be another apiserver. What makes it one is decided in `on_behalf.rs`.
+    pub(crate) fn claims_to_be_peer(&self) -> bool {
+        self.via == Via::Peer
     }
 
     /// The requester of a request with these headers. They are believed, since nothing is revealed
@@ -62,7 +114,7 @@ impl Requester {
             }
             Via::Listener | Via::Agent | Via::Peer => self.via,
         };
-        Self { name: Arc::clone(&self.name), via }
+        Self { who: Arc::clone(&self.who), via }
     }
 }
 
@@ -74,7 +126,7 @@ impl fmt::Display for Requester {
             Via::Peer => "another apiserver",
             Via::Process => "this process",
         };
-        write!(f, "{} via {via}", self.name)
+        write!(f, "{} via {via}", self.who.name)
     }
 }
 

@@ -274,6 +274,10 @@ pub const TUNNEL_PROTOCOL: &str = "heliox-tunnel";
 /// cannot send it back and forth.
 pub const PEER_HEADER: &str = "heliox-peer";
 
+/// The header by which an apiserver that passes a request on says for whom, and for what, it asks:
+/// JSON. Only apiservers may send it.
+pub const REQUESTER_HEADER: &str = "heliox-requester";
+
 /// Asks for a node lease: `POST /apis/heliox.dev/v1/nodeleases`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use api::kind::{GROUP, VERSION};
-use api::node::{PEER_HEADER, TUNNEL_PROTOCOL};
+use api::node::{REQUESTER_HEADER, TUNNEL_PROTOCOL};
 use api::status::{Refusal, Why};
 use api::{KindId, NodeLease, ObjectKey};
 use axum::body::Body;
@@ -21,6 +21,7 @@ use super::extract::{Answer, Call, InPath};
 use super::leases;
 use super::query::{Query, bad};
 use crate::connections::{Agent, ConnectionId};
+use crate::on_behalf::{self, OnBehalf};
 use crate::{Server, keys};
 
 /// The maximum length of an agent's reason for a refusal.
@@ -59,10 +60,12 @@ pub(super) async fn connect(
     Ok(response)
 }
 
-/// Sends a request to the agent of a node, wherever it is connected. If the agent refuses it, this
+/// Sends a request to the agent of a node, wherever it is connected. Another apiserver is told for
+/// whom, so that its gate judges the same requester. If the agent refuses it, this
 /// is an error; if another apiserver does, its answer is returned as it is.
 pub(super) async fn ask(
     server: &Server,
+    on_behalf: &OnBehalf,
     node: &str,
     mut request: Request<Body>,
     path: &str,
@@ -86,6 +89,7 @@ pub(super) async fn ask(
     };
     let uri = format!("/apis/{GROUP}/{VERSION}/nodes/{node}/agent{path}").parse();
     *request.uri_mut() = uri.map_err(no_path)?;
+    request.headers_mut().insert(REQUESTER_HEADER, on_behalf.header()?);
     let cluster = server.identity.cluster.to_string();
     let asked = peers.ask(&other, &cluster, request).await;
     asked.map_err(|error| {
@@ -104,8 +108,7 @@ pub(super) async fn pass_on(
     request: Request<Body>,
 ) -> Answer {
     let (server, node) = (&*call.server, node.as_str());
-    // A web page in a browser cannot send this header.
-    if !request.headers().contains_key(PEER_HEADER) {
+    if !on_behalf::is_peer(server, call.requester()) {
         return Err(bad("this path is reserved for other apiservers").into());
     }
     let lease = lease_of(server, node);
@@ -181,3 +184,6 @@ fn lease_of(server: &Server, node: &str) -> Option<NodeLease> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ use std::time::Duration;
 use api::exec::{self, Channel, ExecRequest, Frames, MESSAGE_BYTES_MAX, Malformed, PROTOCOL};
 use api::query::pairs;
 use api::status::{Refusal, Why};
+use api::verb::Verb;
 use api::{Kind as _, Task};
 use axum::body::Body;
 use base::ErrorChain;
@@ -76,7 +77,9 @@ pub(super) async fn exec(
     });
     let mut question = Request::new(Body::from_stream(body));
     *question.method_mut() = Method::POST;
-    let answer = agents::ask(server, node, question, &path).await?;
+    let verb = if request.method() == Method::GET { Verb::Get } else { Verb::Create };
+    let on_behalf = call.on_behalf(verb, &place);
+    let answer = agents::ask(server, &on_behalf, node, question, &path).await?;
     if !answer.status().is_success() {
         return Ok(answer);
     }

@@ -5,11 +5,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::KindId;
 use api::batch::LEADER_HEADER;
 use api::names;
 use api::status::{Mistake, Refusal, Why};
-use api::verb::Subresource;
+use api::verb::{Subresource, Verb};
+use api::{KindId, ObjectKey};
 use axum::BoxError;
 use axum::body::{Body, HttpBody};
 use axum::extract::{FromRequest, FromRequestParts, Path, Request};
@@ -28,6 +28,8 @@ use super::answer;
 use super::query::{Query, bad};
 use crate::Server;
 use crate::access::{Allowed, Ask};
+use crate::on_behalf::OnBehalf;
+use crate::requester::Requester;
 use crate::write::{Intent, Leader, Wish};
 
 /// The maximum body of a request about one object: twice what the store accepts, so that the answer
@@ -84,6 +86,18 @@ impl Call {
     /// The intent of this request to write to the store.
     pub(super) fn intent(&self, wish: Wish) -> Intent {
         Intent { by: self.allowed.clone(), wish }
+    }
+
+    /// Who sends it, or for whom another apiserver does.
+    pub(super) fn requester(&self) -> &Requester {
+        self.allowed.requester()
+    }
+
+    /// What an apiserver is told that this request is passed on to: `verb` is what it does to the
+    /// object that the path stands for.
+    pub(super) fn on_behalf(&self, verb: Verb, place: &ObjectPath) -> OnBehalf {
+        let key = ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default());
+        OnBehalf::new(self.requester().clone(), verb, (place.kind, place.subresource), key)
     }
 
     /// Checks permission for a part of this request, since each operation of a batch is checked on

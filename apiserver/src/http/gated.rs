@@ -25,6 +25,7 @@ use super::query::Query;
 use super::read;
 use crate::Server;
 use crate::access::{Ask, What};
+use crate::on_behalf;
 use crate::requester::Requester;
 
 /// What a route does, according to the tables.
@@ -86,7 +87,12 @@ async fn enter(server: &Server, endpoint: Endpoint, parts: &mut Parts) -> Result
     let what = what(endpoint.target, place.as_ref());
     // A request without a requester is anonymous.
     let requester = parts.extensions.get().cloned().unwrap_or_else(Requester::anonymous);
-    let allowed = server.gate.enter(&requester, Ask { verb, what })?;
+    let mut allowed = server.gate.enter(&requester, Ask { verb, what })?;
+    let is_for_agent = endpoint.target == Target::Fixed(Fixed::Agent);
+    // Another apiserver may ask for an agent; whether the person may is asked beside that.
+    if let Some(person) = on_behalf::of_request(server, &requester, is_for_agent, &parts.headers)? {
+        allowed = server.gate.enter(&person.requester, person.ask())?;
+    }
     let query = match (read, asks) {
         (Some(query), _) => query,
         (None, Some(asks)) => Query::parse(&parts.uri, asks)?,

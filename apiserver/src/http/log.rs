@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use api::log::Position;
 use api::status::{Refusal, Why};
+use api::verb::Verb;
 use api::{Kind as _, Task};
 use axum::body::Body;
 use base::Timestamp;
@@ -35,18 +36,19 @@ pub(super) async fn log(call: Call, place: ObjectPath, query: Query) -> Answer {
     }
     let attempt = attempt_of(&task, &query)?;
     let node = node_of(&task, attempt)?;
-    let place = Arc::clone(&server.log_places).try_acquire_owned().map_err(|_| {
+    let slot = Arc::clone(&server.log_places).try_acquire_owned().map_err(|_| {
         let message = format!(
             "this apiserver already serves {LOGS_MAX} log requests; try again later, or ask another one"
         );
         Refusal::new(Why::Busy, message)
     })?;
     let path = format!("/logs/{}/{attempt}?{asked}", task.uid());
-    let answer = agents::ask(server, node, Request::new(Body::empty()), &path).await?;
+    let on_behalf = call.on_behalf(Verb::Get, &place);
+    let answer = agents::ask(server, &on_behalf, node, Request::new(Body::empty()), &path).await?;
     // The slot is taken until the body has ended or is dropped.
     let body = |body: Body| {
         Body::new(body.map_frame(move |frame| {
-            let _held = &place;
+            let _held = &slot;
             frame
         }))
     };

@@ -14,7 +14,7 @@ use store::Simulated;
 use tower::Service as _;
 
 use crate::access::Gate;
-use crate::{Parts, Router, Server};
+use crate::{Parts, Peers, Router, Server};
 
 pub(super) struct World {
     pub(super) router: Router,
@@ -24,19 +24,23 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new(gate: Gate) -> Self {
+        Self::one_of(Simulated::new(), gate, None).await
+    }
+
+    /// One of several over a store.
+    pub(super) async fn one_of(store: Simulated, gate: Gate, peers: Option<Peers>) -> Self {
         let tasks = Tasks::new("apiserver");
         let parts = Parts {
-            store: Arc::new(Simulated::new()),
+            store: Arc::new(store),
             clock: Clock::simulated(Timestamp::UNIX_EPOCH),
             rng: Rng::seeded(1),
             spawner: tasks.spawner(),
             registry: Registry::new(),
             health: Health::default(),
-            peers: None,
+            peers,
         };
-        let mut server = Server::start(parts).await.unwrap();
+        let server = Server::start_behind(gate, parts).await.unwrap();
         server.ready().await;
-        Arc::get_mut(&mut server).expect("nobody else has it yet").gate = gate;
         Self { router: server.service(), server, _tasks: tasks }
     }
 
