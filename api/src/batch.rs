@@ -222,6 +222,21 @@ pub enum Op {
 }
 
 impl Op {
+    /// The words for all operations in JSON.
+    pub const WORDS: [&str; 11] = [
+        "create",
+        "createWithStatus",
+        "createTasks",
+        "replace",
+        "status",
+        "delete",
+        "patch",
+        "emptied",
+        "remove",
+        "task",
+        "record",
+    ];
+
     /// Makes an object.
     pub fn create<K: Kind>(object: &K) -> Self {
         Op::Create { object: to_value(object) }
@@ -442,6 +457,7 @@ mod tests {
         }
         expect![[r#"
             {"outcome":"Invalid","why":"BadRequest","message":"no"}
+            {"outcome":"Invalid","why":"UnknownOperation","message":"no"}
             {"outcome":"Invalid","why":"MethodNotAllowed","message":"no"}
             {"outcome":"Invalid","why":"UnsupportedMediaType","message":"no"}
             {"outcome":"Invalid","why":"Invalid","message":"no"}
@@ -462,6 +478,13 @@ mod tests {
             {"outcome":"Done"}
         "#]]
         .assert_eq(&lines);
+    }
+
+    #[test]
+    fn the_words_are_those_of_all_operations() {
+        let why = from_str::<Op>(r#"{"peel":{}}"#).unwrap_err().to_string();
+        let words = Op::WORDS.map(|word| format!("`{word}`")).join(", ");
+        assert!(why.contains(&format!("expected one of {words} at")), "{why}");
     }
 
     /// Of a version that has only the coarse words, or finer ones than this one knows.

@@ -63,12 +63,15 @@ pub enum Why {
     Internal,
 }
 
-/// What is wrong with a request that makes no sense. Only stock clients, which know the status
-/// codes, tell these apart; our own show the message to the user.
+/// What is wrong with a request that makes no sense. Our own clients show the message to the user,
+/// but for [`Mistake::Operation`]; stock clients, which know the status codes, tell the others apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mistake {
     /// The content of the request.
     Request,
+    /// A batch has an operation that this server does not know: it is of an earlier version. Nothing
+    /// of the batch was done; the sender writes the same with operations that are known.
+    Operation,
     /// The method is not allowed for this path.
     Method,
     /// The content type of the body is not supported.
@@ -85,8 +88,9 @@ struct Form {
 
 impl Why {
     /// Every variant.
-    pub const ALL: [Why; 18] = [
+    pub const ALL: [Why; 19] = [
         Why::Mistaken(Mistake::Request),
+        Why::Mistaken(Mistake::Operation),
         Why::Mistaken(Mistake::Method),
         Why::Mistaken(Mistake::MediaType),
         Why::Invalid,
@@ -110,6 +114,7 @@ impl Why {
     fn form(self) -> Form {
         let (code, reason, cause) = match self {
             Why::Mistaken(Mistake::Request) => (400, "BadRequest", None),
+            Why::Mistaken(Mistake::Operation) => (400, "BadRequest", Some("UnknownOperation")),
             Why::Mistaken(Mistake::Method) => (405, "MethodNotAllowed", None),
             Why::Mistaken(Mistake::MediaType) => (415, "UnsupportedMediaType", None),
             Why::Invalid => (422, "Invalid", None),
@@ -283,14 +288,17 @@ impl Refusal {
         let mut details = status.details.map(Box::new);
         let causes = details.as_ref().and_then(|details| details.causes.as_deref());
         let reason = status.reason.as_deref().unwrap_or_default();
-        let why = Why::of_form(code, reason, causes.unwrap_or_default())?;
+        let mut why = Why::of_form(code, reason, causes.unwrap_or_default())?;
+        let message = status.message.unwrap_or_else(|| format!("the server answered {code}"));
+        if why == Why::Mistaken(Mistake::Request) && tells_of_unknown_operation(&message) {
+            why = Why::Mistaken(Mistake::Operation);
+        }
         if let (Some(word), Some(found)) = (why.form().cause, &mut details) {
             let others = |cause: &StatusCause| cause.reason.as_deref() != Some(word);
             let causes = found.causes.take().map(|causes| causes.into_iter().filter(others));
             found.causes = causes.map(Iterator::collect).filter(|left: &Vec<_>| !left.is_empty());
             details = details.filter(|left| **left != StatusDetails::default());
         }
-        let message = status.message.unwrap_or_else(|| format!("the server answered {code}"));
         Some(Self { why, message, details })
     }
 
@@ -305,6 +313,18 @@ impl Refusal {
     pub fn of_line(code: u16, line: &str) -> Option<Self> {
         Some(Self::new(Why::of_code(code)?, line))
     }
+}
+
+/// Whether a server refuses a batch in the words of versions that did not have
+/// [`Mistake::Operation`] yet, because of an operation that was new after them.
+fn tells_of_unknown_operation(message: &str) -> bool {
+    let is_named = |operation| {
+        let forms =
+            [format!("unknown variant `{operation}`"), format!("unknown word \"{operation}\"")];
+        forms.iter().any(|form| message.contains(form))
+    };
+    message.starts_with("cannot parse the body: ")
+        && ["createTasks", "createWithStatus"].into_iter().any(is_named)
 }
 
 impl fmt::Display for Refusal {
@@ -330,23 +350,24 @@ mod tests {
     fn all_are_all() {
         let place = |why: Why| match why {
             Why::Mistaken(Mistake::Request) => 0,
-            Why::Mistaken(Mistake::Method) => 1,
-            Why::Mistaken(Mistake::MediaType) => 2,
-            Why::Invalid => 3,
-            Why::TooLarge => 4,
-            Why::Forbidden => 5,
-            Why::NotFound => 6,
-            Why::Exists => 7,
-            Why::Conflict => 8,
-            Why::Contended => 9,
-            Why::Deposed => 10,
-            Why::Expired => 11,
-            Why::Busy => 12,
-            Why::Unavailable => 13,
-            Why::Full => 14,
-            Why::Late => 15,
-            Why::Unknown => 16,
-            Why::Internal => 17,
+            Why::Mistaken(Mistake::Operation) => 1,
+            Why::Mistaken(Mistake::Method) => 2,
+            Why::Mistaken(Mistake::MediaType) => 3,
+            Why::Invalid => 4,
+            Why::TooLarge => 5,
+            Why::Forbidden => 6,
+            Why::NotFound => 7,
+            Why::Exists => 8,
+            Why::Conflict => 9,
+            Why::Contended => 10,
+            Why::Deposed => 11,
+            Why::Expired => 12,
+            Why::Busy => 13,
+            Why::Unavailable => 14,
+            Why::Full => 15,
+            Why::Late => 16,
+            Why::Unknown => 17,
+            Why::Internal => 18,
         };
         let places: Vec<usize> = Why::ALL.into_iter().map(place).collect();
         assert_eq!(places, (0..Why::ALL.len()).collect::<Vec<_>>());
@@ -380,6 +401,7 @@ mod tests {
         };
         expect![[r#"
             Mistaken(Request): 400 BadRequest
+            Mistaken(Operation): 400 BadRequest UnknownOperation
             Mistaken(Method): 405 MethodNotAllowed
             Mistaken(MediaType): 415 UnsupportedMediaType
             Invalid: 422 Invalid
@@ -399,6 +421,29 @@ mod tests {
             Internal: 500 InternalError
         "#]]
         .assert_eq(&Why::ALL.map(line).concat());
+    }
+
+    /// The texts are those of the two forms in which earlier versions said it.
+    #[test]
+    fn an_apiserver_of_an_earlier_version_is_known_by_what_it_does_not_know() {
+        let of = |message: &str| {
+            let status = Refusal::new(Why::Mistaken(Mistake::Request), message).to_status();
+            Refusal::of_status(status).unwrap().why
+        };
+        for message in [
+            "cannot parse the body: unknown variant `createTasks`, expected one of `create`",
+            "cannot parse the body: groups[0].ops[0]: unknown word \"createWithStatus\" (write one \
+             of create, status)",
+        ] {
+            assert_eq!(of(message), Why::Mistaken(Mistake::Operation), "{message}");
+        }
+        for message in [
+            "cannot parse the body: groups[0].ops[0].createTasks.indexes: required",
+            "cannot parse the body: groups[0].ops[0]: unknown word \"creates\" (write one of create)",
+            "too many operations: 2000 (maximum 1000)",
+        ] {
+            assert_eq!(of(message), Why::Mistaken(Mistake::Request), "{message}");
+        }
     }
 
     #[test]

@@ -153,6 +153,23 @@ mod tests {
         assert!(matches!(both, Err(ReconcileError::Again(_))), "one of two is too large: {both:?}");
     }
 
+    #[tokio::test]
+    async fn a_batch_that_is_refused_for_another_mistake_is_not_sent_again() {
+        let asked: Arc<Mutex<u32>> = Arc::default();
+        let seen = Arc::clone(&asked);
+        let answer = move |_: &Request<Bytes>| {
+            *seen.lock().unwrap() += 1;
+            let refused = Refusal::new(Why::Mistaken(Mistake::Request), "too many groups");
+            let body = Full::new(Bytes::from(json!(refused.to_status()).to_string()));
+            Response::builder().status(400).body(body).unwrap()
+        };
+        let tools = tools_at(Vec::new(), Timestamp::UNIX_EPOCH, answer);
+        let groups = vec![Action::create(api::Job::new("default", "j", <_>::default())).into()];
+        let again = tools.write("test", groups).await;
+        assert!(matches!(again, Err(ReconcileError::Again(_))), "{again:?}");
+        assert_eq!(*asked.lock().unwrap(), 1);
+    }
+
     /// While hosts are upgraded one after the other, an apiserver may know fewer operations than
     /// this.
     #[tokio::test]
@@ -163,7 +180,7 @@ mod tests {
             let batch: Value = serde_json::from_slice(request.body()).unwrap();
             seen.lock().unwrap().push(batch["groups"].clone());
             let (code, answer) = if batch.to_string().contains("createTasks") {
-                (400, json!(Refusal::new(Why::Mistaken(Mistake::Request), "?").to_status()))
+                (400, json!(Refusal::new(Why::Mistaken(Mistake::Operation), "?").to_status()))
             } else {
                 let never = GroupResult::refused(Why::Invalid, "no");
                 results(vec![GroupResult::Done, never, GroupResult::Done])

@@ -265,9 +265,11 @@ pub async fn write(
     let mut seen = ResourceVersion::default();
     let send = |batch: Batch| async move {
         let answer = client.batch(&batch).await;
+        // Nothing of such a batch was done. Any other refusal, also one for a mistake, would be the
+        // same the second time.
         let is_unknown = matches!(
             &answer,
-            Err(Error::Refused(refusal)) if refusal.why == Why::Mistaken(Mistake::Request)
+            Err(Error::Refused(refusal)) if refusal.why == Why::Mistaken(Mistake::Operation)
         );
         let earlier: Vec<Option<Group>> = match is_unknown {
             true => batch.groups.iter().map(Group::for_earlier_versions).collect(),

@@ -2,22 +2,26 @@
 
 mod tasks;
 
+use std::collections::BTreeMap;
+
 use api::batch::{
     BATCH_OPS_MAX, Batch, BatchResponse, GROUP_OPS_MAX, Group, GroupResult, Op, kind_of,
     owner_without_uid,
 };
 use api::patch::Patch;
 use api::resource_version::ResourceVersion;
-use api::status::{Refusal, Why};
+use api::status::{Mistake, Refusal, Why};
 use api::task::transition::TaskChange;
 use api::verb::{Subresource, Verb};
 use api::{KindId, ObjectKey};
 use http::StatusCode;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use super::answer;
 use super::change::{Statuses, admitted, new_object};
-use super::extract::{Answer, Call, Json, LedBy};
+use super::extract::{Answer, Call, LedBy, Whole};
 use super::query::bad;
 use crate::Server;
 use crate::access::Ask;
@@ -29,8 +33,10 @@ const BYTES_MAX: usize = api::size::BATCH_BYTES_MAX;
 pub(super) async fn batch(
     call: Call,
     LedBy(leader): LedBy,
-    Json(batch): Json<Batch, BYTES_MAX>,
+    Whole(body): Whole<BYTES_MAX>,
 ) -> Answer {
+    let batch: Batch = api::json::read(&body).map_err(|why| unreadable(&body, &why))?;
+    drop(body);
     let counts = batch.groups.iter().map(Group::count);
     let ops = counts.fold(0, usize::saturating_add);
     if batch.groups.len() > BATCH_OPS_MAX {
@@ -66,6 +72,26 @@ pub(super) async fn batch(
         .collect();
     let response = BatchResponse { resource_version: seen, results };
     Ok(answer::json(StatusCode::OK, &response))
+}
+
+/// Why a body is not a batch. A component of a newer version has to know if that is because of an
+/// operation that this version does not have: it then sends other ones.
+fn unreadable(body: &[u8], why: &str) -> Refusal {
+    #[derive(Deserialize)]
+    struct Groups {
+        groups: Vec<Ops>,
+    }
+    #[derive(Deserialize)]
+    struct Ops {
+        ops: Vec<BTreeMap<String, IgnoredAny>>,
+    }
+    let groups = serde_json::from_slice::<Groups>(body).map_or_else(|_| Vec::new(), |it| it.groups);
+    let mut words = groups.iter().flat_map(|group| &group.ops).flat_map(BTreeMap::keys);
+    let mistake = match words.any(|word| !Op::WORDS.contains(&word.as_str())) {
+        true => Mistake::Operation,
+        false => Mistake::Request,
+    };
+    Refusal::new(Why::Mistaken(mistake), format!("cannot parse the body: {why}"))
 }
 
 /// The intents of a group, or why it can never succeed.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::status::{Refusal, Why};
+use api::status::{Mistake, Refusal, Why};
 use http::Method;
 use serde_json::{Value, json};
 use store::Fault;
@@ -91,4 +91,23 @@ async fn each_group_of_a_batch_has_its_own_reason() {
     );
     let messages = results.iter().all(|result| !result["message"].as_str().unwrap().is_empty());
     assert!(messages, "{results:?}");
+}
+
+/// A component of a newer version then writes the same with other operations. For any other mistake it
+/// must not: it would only send the same again.
+#[tokio::test(start_paused = true)]
+async fn a_batch_with_an_operation_of_a_newer_version_is_refused_as_such() {
+    let world = World::new().await;
+    let create = json!({ "create": { "object": {} } });
+    for (groups, mistake) in [
+        (json!([{ "ops": [create] }, { "ops": [create, { "peel": {} }] }]), Mistake::Operation),
+        (json!([{ "ops": [{ "create": {} }] }]), Mistake::Request),
+        (json!([{ "ops": [{ "create": { "object": {}, "peel": 1 } }] }]), Mistake::Request),
+        (json!("all"), Mistake::Request),
+    ] {
+        let answer = world.post(&format!("{OURS}/batches"), &json!({ "groups": groups })).await;
+        assert_eq!(why(&answer), Why::Mistaken(mistake), "{}", answer.json);
+        let message = answer.json["message"].as_str().unwrap();
+        assert!(message.starts_with("cannot parse the body: groups"), "{message}");
+    }
 }

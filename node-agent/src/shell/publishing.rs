@@ -212,7 +212,7 @@ fn is_never_taken(why: Why) -> bool {
     match why {
         Why::Mistaken(Mistake::Request) | Why::Invalid => true,
         // The server, or a proxy before it, may be another one the next time.
-        Why::Mistaken(Mistake::Method | Mistake::MediaType)
+        Why::Mistaken(Mistake::Operation | Mistake::Method | Mistake::MediaType)
         | Why::TooLarge
         | Why::Forbidden
         | Why::NotFound

@@ -225,6 +225,7 @@ mod tests {
         });
         expect_test::expect![[r#"
             Mistaken(Request): decided anew, late
+            Mistaken(Operation): decided anew, late
             Mistaken(Method): decided anew, late
             Mistaken(MediaType): decided anew, late
             Invalid: decided anew, late
