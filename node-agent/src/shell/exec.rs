@@ -6,6 +6,8 @@
 //!   never blocks output.
 //! * The end of a command is reported once it has ended and its output was passed on, even if a
 //!   process that it left behind holds its output open.
+//! * One task has a command's place and supervises it, from before the engine begins it until it
+//!   has ended: a client that leaves while the engine begins it leaves nothing running.
 //! * If the client disconnects, or the task or the agent ends, the command is ended, if the engine
 //!   can do that.
 
@@ -26,7 +28,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as HttpBody;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout};
 use tracing::{debug, info};
 
@@ -76,12 +78,18 @@ pub(super) async fn answer(
         return Err(Refusal::new(Why::Mistaken(Mistake::Request), problem).into());
     }
     let engine = served.engine().ok_or_else(no_engine)?;
-    let exec = begin(&engine, &identity, &request).await?;
-    info!(%identity, tty = request.tty, "running a command beside a task");
     let (sender, output) = mpsc::channel(MESSAGES_MAX);
+    let (told, begun) = oneshot::channel();
     let ending = served.ending();
     let session = Session { engine, identity, sender, ending, _place: place };
-    served.spawner().spawn("exec", session.run(exec, asked));
+    // A task of its own, because this one is dropped when the apiserver waits no longer: an engine
+    // that is slow would then begin a command that nobody supervises.
+    served.spawner().spawn("exec", async move {
+        let exec = begin(&session.engine, &session.identity, &request).await;
+        session.serve(exec, told, asked).await;
+    });
+    let lost = |_| Refusal::new(Why::Unavailable, "the agent of the node is ending");
+    begun.await.map_err(lost)??;
     let frames = stream::unfold(output, |mut output| async move {
         let message: Bytes = output.recv().await?;
         Some((Ok::<_, Infallible>(message), output))
@@ -151,6 +159,26 @@ enum End {
 }
 
 impl Session {
+    /// Tells whether the command has begun, and supervises it until its end. If nobody waits for it
+    /// any more, it is stopped.
+    async fn serve(
+        self,
+        exec: Result<Exec, Refusal>,
+        told: oneshot::Sender<Result<(), Refusal>>,
+        asked: ClientInput<impl HttpBody<Data = Bytes> + Unpin>,
+    ) {
+        let exec = match exec {
+            Ok(exec) => exec,
+            // If nobody waits for it, nothing has to be done.
+            Err(refusal) => return drop(told.send(Err(refusal))),
+        };
+        info!(identity = %self.identity, "running a command beside a task");
+        match told.send(Ok(())) {
+            Ok(()) => self.run(exec, asked).await,
+            Err(_left) => stop(&self.identity, exec.control.as_ref()).await,
+        }
+    }
+
     async fn run(self, exec: Exec, asked: ClientInput<impl HttpBody<Data = Bytes> + Unpin>) {
         let Exec { input, output, control } = exec;
         let end = {
@@ -449,12 +477,28 @@ mod tests {
         let is_stopped = Arc::new(AtomicBool::new(false));
         let control = Box::new(Endless(Arc::clone(&is_stopped)));
         let exec = Exec { input: None, output: stream::pending().boxed(), control };
-        let nothing = stream::pending::<io::Result<Bytes>>();
-        let asked = ClientInput { body: Body::from_stream(nothing), frames: Frames::default() };
         end.send_replace(true);
-        session.run(exec, asked).await;
+        session.run(exec, nothing()).await;
         assert!(is_stopped.load(Ordering::Relaxed));
         let told = receiver.recv().await.unwrap();
         assert!(String::from_utf8_lossy(&told).contains("was stopped, and the command with it"));
+    }
+
+    fn nothing() -> ClientInput {
+        let nothing = stream::pending::<io::Result<Bytes>>();
+        ClientInput { body: Body::from_stream(nothing), frames: Frames::default() }
+    }
+
+    /// An engine may take longer to begin a command than an apiserver waits.
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_has_begun_when_nobody_waits_any_more_is_stopped() {
+        let (session, _receiver) = session();
+        let is_stopped = Arc::new(AtomicBool::new(false));
+        let control = Box::new(Endless(Arc::clone(&is_stopped)));
+        let exec = Exec { input: None, output: stream::pending().boxed(), control };
+        let (told, begun) = oneshot::channel();
+        drop(begun);
+        session.serve(Ok(exec), told, nothing()).await;
+        assert!(is_stopped.load(Ordering::Relaxed));
     }
 }
