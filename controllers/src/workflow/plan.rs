@@ -105,7 +105,8 @@ pub fn plan(view: &View<'_>) -> Plan {
     // checked.
     let moved = known.observed_generation < workflow.generation();
     let goes_on = view.runs.iter().any(|run| !run.status.phase.is_final());
-    if moved || !goes_on || held {
+    let is_hashed = moved || !goes_on || held;
+    if is_hashed {
         let now = revision(&workflow.spec);
         let same = is_same(view, &now);
         if same {
@@ -134,6 +135,8 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let latest = made.as_ref().or_else(|| newest(view, &status, is_held_back));
     let deployed = made.as_ref().or_else(|| deployed(view, &status, has_changed));
+    let deployed =
+        deployed.or_else(|| is_hashed.then(|| deployed_in_other_words(view, &status)).flatten());
     let deployed = deployed.map(|run| run.name().to_owned());
     // A revision that is held back has no run: the existing ones belong to the revision before.
     status.deployed_run = deployed.clone().filter(|_| !is_held_back);
@@ -227,6 +230,20 @@ fn deployed<'a>(
         of == Some(status.revision.as_str()) || !has_changed && is_of_before()
     };
     own_runs(view).filter(is_its).max_by_key(|run| run.place())
+}
+
+/// The same, if the run's label is a hash by an earlier version of the program, and the status no
+/// longer names the run because another revision was held back and taken back since. What the run
+/// has copied still tells its revision.
+fn deployed_in_other_words<'a>(
+    view: &View<'a>,
+    status: &WorkflowStatus,
+) -> Option<&'a WorkflowRun> {
+    let is_of_now = |run: &&WorkflowRun| {
+        let copy = run.status.workflow.as_deref().filter(|_| run.label(labels::REVISION).is_some());
+        copy.is_some_and(|copy| revision(copy) == status.revision)
+    };
+    own_runs(view).filter(is_of_now).max_by_key(|run| run.place())
 }
 
 /// The runs that belong to the workflow.

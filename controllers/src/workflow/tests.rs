@@ -483,6 +483,31 @@ fn a_revision_of_words_is_known_by_what_it_means_from_the_first_look_on() {
     assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
 }
 
+/// The label of the run is a hash that this version no longer makes.
+#[test]
+fn a_change_that_was_held_back_and_taken_back_after_an_upgrade_leaves_the_run_that_was_started() {
+    let (mut workflow, mut runs) = upgraded(true);
+    let history = History { succeeded: Some(0), failed: Some(0) };
+    workflow.spec.history = Some(history);
+    let before = workflow.status.revision.clone();
+    runs[0] = runs[0].clone().with_labels([(labels::REVISION, &*before)]);
+    runs[0].status.phase = RunPhase::Succeeded;
+    settle(&mut workflow, &mut runs, &[]);
+    assert_eq!(workflow.status.deployed_run.as_deref(), Some("w-1"));
+    edit(&mut workflow, |spec| {
+        spec.jobs[0].template = with_cpu("2");
+        spec.suspend = Some(true);
+    });
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty(), "its history is kept, too");
+    assert_eq!(workflow.status.deployed_run, None, "another revision is held back");
+    edit(&mut workflow, |spec| {
+        spec.jobs[0].template = with_cpu("1000m");
+        spec.suspend = None;
+    });
+    assert!(settle(&mut workflow, &mut runs, &[]).is_empty());
+    assert_eq!(workflow.status.deployed_run.as_deref(), Some("w-1"));
+}
+
 /// What is written in the usual form has the hash that it had before this version.
 #[test]
 fn a_usual_revision_is_what_it_was() {
