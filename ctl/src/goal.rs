@@ -267,7 +267,7 @@ pub fn standing(object: &Value) -> String {
         .filter(|condition| condition["type"] == "Ready")
         .filter_map(|condition| condition["message"].as_str())
         .find(|message| !message.is_empty());
-    // What the jobs of a run wait for is in each of them.
+    // A run whose controller has not seen it yet says so, too.
     let of_run = (object["kind"] == KindId::WorkflowRun.info().kind)
         .then(|| serde_json::from_value::<WorkflowRun>(object.clone()).ok())
         .flatten()
@@ -449,9 +449,10 @@ mod tests {
         let run = json!({
             "apiVersion": "heliox.dev/v1", "kind": "WorkflowRun", "metadata": {"name": "w-1"},
             "spec": {"workflow": "w"},
-            "status": {"phase": "Running", "total": 3, "succeeded": 1, "jobs": [
-                {"name": "a", "job": "w-1-a", "phase": "Running", "message": "retrying task w-1-a-0: exit 3"},
-            ]},
+            "status": {
+                "phase": "Running", "total": 3, "succeeded": 1,
+                "waiting": "a: retrying task w-1-a-0: exit 3",
+            },
         });
         let retries = "Running, 1 of 3 tasks succeeded: a: retrying task w-1-a-0: exit 3";
         assert_eq!(standing(&run), retries);

@@ -112,6 +112,9 @@ pub struct WorkflowRunStatus {
     /// Why the run is in its phase.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// While there is no message: why the first of the jobs failed, or what the first one waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
     /// Conditions Ready, Reconciling and Stalled, one of which is True.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,

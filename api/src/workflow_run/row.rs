@@ -93,29 +93,15 @@ impl WorkflowRun {
         }
     }
 
-    /// The reason for its phase as a line: what failed, or what its jobs wait for. Empty if there
-    /// is nothing to say.
+    /// The reason for its phase as a line, as its controller says it: what failed, or what its jobs
+    /// wait for. Empty if there is nothing to say.
     pub fn why(&self) -> String {
         let status = &self.status;
         if self.is_deleting() {
-            return "being deleted".to_owned();
+            return self.why_deleting();
         }
-        if let Some(message) = &status.message {
-            return message.clone();
-        }
-        let failed = status
-            .jobs
-            .iter()
-            .find(|job| matches!(job.phase, JobPhase::Failed | JobPhase::TimedOut));
-        if let Some(job) = failed {
-            let why = job.message.as_deref().map(|it| format!(": {it}")).unwrap_or_default();
-            return format!("{} {}{why}", job.name, job.phase);
-        }
-        // A job that does not exist yet waits for other jobs of the run, which says nothing new.
-        let mut open = status.jobs.iter().filter(|job| job.job.is_some() && !job.phase.is_final());
-        let waiting = open.find_map(|job| Some(format!("{}: {}", job.name, job.message.as_ref()?)));
-        if let Some(waiting) = waiting {
-            return waiting;
+        if let Some(why) = status.message.as_ref().or(status.waiting.as_ref()) {
+            return why.clone();
         }
         match status.phase {
             RunPhase::Pending if status.observed_generation == 0 => {
@@ -140,26 +126,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_run_says_what_its_first_waiting_job_says() {
-        let lost = "1 task is lost: node-b is silent; the task waits for node-b";
-        let run: WorkflowRun = serde_json::from_value(json!({
-            "metadata": { "name": "w-1" },
-            "spec": { "workflow": "w" },
-            "status": {
-                "phase": "Running",
-                "jobs": [
-                    { "name": "a", "job": "w-1-a", "phase": "Succeeded" },
-                    { "name": "d", "phase": "Pending", "message": "waits for job c" },
-                    { "name": "b", "job": "w-1-b", "phase": "Running" },
-                    { "name": "c", "job": "w-1-c", "phase": "Running", "message": lost },
-                ],
-            },
-        }))
-        .unwrap();
-        let why = run.row(Timestamp::UNIX_EPOCH).pop();
-        assert_eq!(
-            why.as_deref(),
-            Some("c: 1 task is lost: node-b is silent; the task waits for node-b")
-        );
+    fn a_run_says_what_its_controller_says() {
+        let why = |status: serde_json::Value| {
+            let run = json!({ "metadata": { "name": "w-1" }, "spec": { "workflow": "w" }, "status": status });
+            let run: WorkflowRun = serde_json::from_value(run).unwrap();
+            run.row(Timestamp::UNIX_EPOCH).pop().unwrap()
+        };
+        assert_eq!(why(json!({})), "waiting for the workflow controller");
+        let waits = json!({ "phase": "Running", "waiting": "c: 1 task is lost" });
+        assert_eq!(why(waits.clone()), "c: 1 task is lost");
+        let mut ends = waits;
+        ends["message"] = "cancelled on request".into();
+        assert_eq!(why(ends), "cancelled on request");
+        let jobs = json!([{ "name": "c", "job": "w-1-c", "phase": "Failed", "message": "lost" }]);
+        assert_eq!(why(json!({ "phase": "Running", "jobs": jobs })), "", "nothing is computed");
     }
 }

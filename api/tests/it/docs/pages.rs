@@ -277,6 +277,7 @@ const RUN: Page = Page {
                 "suspendedAt",
                 "suspendedSeconds",
                 "message",
+                "waiting",
                 "conditions",
             ],
             values: &["phase"],

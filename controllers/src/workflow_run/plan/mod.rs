@@ -209,7 +209,7 @@ fn begin(view: &View<'_>, status: &mut WorkflowRunStatus) -> Result<(), Stuck> {
     status.workflow = Some(Box::new(workflow.spec.clone()));
     status.revision = revision(&workflow.spec);
     status.started_at = Some(view.now);
-    status.message = None;
+    (status.message, status.waiting) = (None, None);
     match too_large(view.run, status, &workflow.spec) {
         Some(why) => {
             status.workflow = None;
@@ -463,14 +463,28 @@ fn conclude(
         _ => status.phase.to_string(),
     };
     let message = status.message.clone().unwrap_or_default();
+    status.waiting = if message.is_empty() { of_jobs(&status.jobs) } else { None };
     let at = (view.run.generation(), view.now);
     status.conditions = conditions(&status.conditions, state, &reason, &message, at);
+}
+
+/// Why the first of the jobs failed, or what the first one waits for.
+fn of_jobs(jobs: &[RunJob]) -> Option<String> {
+    let failed = |job: &&RunJob| matches!(job.phase, JobPhase::Failed | JobPhase::TimedOut);
+    if let Some(RunJob { name, phase, message, .. }) = jobs.iter().find(failed) {
+        let why = message.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        return Some(format!("{name} {phase}{why}"));
+    }
+    // A job that does not exist yet waits for other jobs of the run, which says nothing new.
+    let mut open = jobs.iter().filter(|job| job.job.is_some() && !job.phase.is_final());
+    open.find_map(|job| Some(format!("{}: {}", job.name, job.message.as_ref()?)))
 }
 
 /// Leaves out why each job waits where that is more than can be stored: there was room for all else
 /// when the run began.
 fn shorten(run: &mut WorkflowRun) {
     if size::json_bytes(run) + ADDED_BYTES > OBJECT_BYTES_MAX {
+        run.status.waiting = None;
         for job in &mut run.status.jobs {
             job.message = None;
         }
@@ -528,6 +542,8 @@ fn without_counts(status: &WorkflowRunStatus) -> impl PartialEq {
         suspended_at,
         message,
         conditions,
+        // It follows from the jobs, and their messages may be written later.
+        waiting: _,
         // These are set together with one of those.
         workflow: _,
         revision: _,

@@ -8,6 +8,7 @@
 mod clean_ups;
 mod first_tasks;
 mod sizes;
+mod waiting;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
