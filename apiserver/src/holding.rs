@@ -22,7 +22,7 @@ use base::{Backoff, Retry};
 use store::{Expectation, Group, LeaseId, Outcome, Revision};
 use tracing::debug;
 
-use crate::cache::{Cache, NextEvents};
+use crate::cache::{Cache, News, PastEvent};
 use crate::connections::ConnectionId;
 use crate::write::Current;
 use crate::{Server, keys};
@@ -111,12 +111,13 @@ impl Changed {
         if seen == ResourceVersion::default() {
             return all();
         }
-        match cache.news_after(seen, EVENTS_MAX) {
-            Ok(NextEvents { events, reached, is_all }) => {
-                let now = events.iter().filter_map(|event| event.now.as_ref());
-                let leases = now.filter(|entry| entry.kind == KindId::NodeLease);
-                let nodes = leases.map(|entry| entry.key.name.clone()).collect();
-                Self { nodes: Some(nodes), reached, more: !is_all }
+        let lease = |past: PastEvent<'_>| {
+            let lease = past.event.now().filter(|object| object.kind == KindId::NodeLease);
+            lease.map(|lease| lease.key.name.clone())
+        };
+        match cache.news_after((seen, EVENTS_MAX), lease) {
+            Ok(News { news, reached, is_all }) => {
+                Self { nodes: Some(news.into_iter().collect()), reached, more: !is_all }
             }
             Err(_too_old) => all(),
         }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use api::KindId;
 
-use super::Entry;
+use super::Selectable;
 
 /// The field by which agents select their tasks.
 pub(super) const NODE_FIELD: &str = "spec.nodeName";
@@ -115,16 +115,16 @@ impl<L: Clone> Audience<L> {
         }
     }
 
-    /// The listeners that may select `entry`, each once, in no particular order.
-    pub(super) fn of(&self, entry: &Entry) -> impl Iterator<Item = &L> {
-        let of_kind = self.kinds.get(&entry.kind);
-        let node = entry.fields.get(NODE_FIELD).unwrap_or_default();
+    /// The listeners that may select an object, each once, in no particular order.
+    pub(super) fn of<'a>(&'a self, object: Selectable<'a>) -> impl Iterator<Item = &'a L> {
+        let of_kind = self.kinds.get(&object.kind);
+        let node = object.fields.get(NODE_FIELD).unwrap_or_default();
         let topics = of_kind.into_iter().flat_map(move |of_kind| {
             [
                 Some(&of_kind.all),
-                of_kind.by_namespace.get(&entry.key.namespace),
+                of_kind.by_namespace.get(&object.key.namespace),
                 of_kind.by_node.get(node),
-                of_kind.by_name.get(&entry.key.name),
+                of_kind.by_name.get(&object.key.name),
             ]
         });
         topics.flatten().flat_map(Listeners::values)

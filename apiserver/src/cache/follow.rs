@@ -13,7 +13,7 @@ use tracing::info;
 use super::behind::tell_when_behind;
 use super::parsing::{Parsed, parsed, spread};
 use super::sharing::Sharing;
-use super::{Cache, Entry, Event, Objects};
+use super::{Cache, Change, Entry, Objects};
 use crate::keys;
 
 /// What to do next.
@@ -229,27 +229,27 @@ fn apply(cache: &Cache, news: &WatchProgress, sharing: &mut Sharing) -> Revision
     let events: Vec<(&store::Event, Option<Arc<Entry>>)> = events.collect();
     let changes = spread(&events, |(event, known)| change(event, known.as_deref()));
     let changes = changes.into_iter().flatten();
-    let changes = changes.map(|(key, change)| (key, change.into_event(sharing))).collect();
+    let changes = changes.map(|(key, change)| (key, change.into_change(sharing))).collect();
     cache.apply(changes, news.reached);
     news.reached
 }
 
 /// A change of an object that does not share anything with others yet.
-struct Change {
+struct ParsedChange {
     version: ResourceVersion,
     now: Option<Parsed>,
     last: Option<Bytes>,
 }
 
-impl Change {
-    fn into_event(self, sharing: &mut Sharing) -> Event {
+impl ParsedChange {
+    fn into_change(self, sharing: &mut Sharing) -> Change {
         let now = self.now.map(|parsed| parsed.into_entry(sharing));
-        Event { version: self.version, before: None, now, last: self.last }
+        Change { version: self.version, now, last: self.last }
     }
 }
 
 /// What an event changes, and of which key; nothing where that is no object.
-fn change(event: &store::Event, known: Option<&Entry>) -> Option<(Key, Change)> {
+fn change(event: &store::Event, known: Option<&Entry>) -> Option<(Key, ParsedChange)> {
     keys::kind_of(&event.key)?;
     let version = ResourceVersion::of_event(event.revision.0, event.position);
     let now = match &event.now {
@@ -261,7 +261,7 @@ fn change(event: &store::Event, known: Option<&Entry>) -> Option<(Key, Change)> 
         (None, Some(before)) => parsed(before, Some(version), known).map(Parsed::into_json),
         _ => None,
     };
-    Some((Arc::clone(&event.key), Change { version, now, last }))
+    Some((Arc::clone(&event.key), ParsedChange { version, now, last }))
 }
 
 #[cfg(test)]
@@ -269,7 +269,7 @@ mod tests {
     use api::{KindId, ObjectKey};
 
     use super::*;
-    use crate::cache::NextEvents as CacheNews;
+    use crate::cache::PastEvent;
     use crate::encoding::encode;
     use serde_json::json;
 
@@ -335,12 +335,14 @@ mod tests {
         assert!(cache.get(&there.key).is_some());
         apply(&cache, &news(&[event("a", 5, false)]), &mut Sharing::default());
         assert!(cache.get(&there.key).is_none());
-        let CacheNews { events, .. } = cache.news_after(ResourceVersion::after(4), 10).unwrap();
-        let [deleted] = &*events else { panic!("{events:?}") };
-        assert!(deleted.now.is_none());
-        assert_eq!(deleted.before.as_ref().unwrap().key.name, "a");
-        let last: serde_json::Value =
-            serde_json::from_slice(deleted.last.as_ref().unwrap()).unwrap();
+        let deleted = |past: PastEvent<'_>| {
+            assert!(past.event.now().is_none());
+            Some((past.event.before().unwrap().key.name.clone(), past.wire()))
+        };
+        let news = cache.news_after((ResourceVersion::after(4), 10), deleted).unwrap().news;
+        let [(name, last)] = &*news else { panic!("{news:?}") };
+        assert_eq!(name, "a");
+        let last: serde_json::Value = serde_json::from_slice(last).unwrap();
         let version = ResourceVersion::of_event(5, 0).to_string();
         assert_eq!(last["metadata"]["resourceVersion"], version);
         assert_eq!(last["data"]["at"], "3");
@@ -364,7 +366,8 @@ mod tests {
         apply(&cache, &news(&[event.clone()]), &mut Sharing::default());
         (event.revision, event.now) = (Revision(5), event.before.take());
         apply(&cache, &news(&[event]), &mut Sharing::default());
-        let events = cache.news_after(ResourceVersion::default(), 10).unwrap();
+        let shown = |past: PastEvent<'_>| Some(format!("{past:?} {past:#?}"));
+        let events = cache.news_after((ResourceVersion::default(), 10), shown).unwrap();
         // Debug output may show bytes as text or as a list of numbers.
         let numbers = format!("{:?}", SECRET.as_bytes());
         for shown in [format!("{cache:?} {events:?}"), format!("{cache:#?} {events:#?}")] {

@@ -5,7 +5,7 @@
 //!
 //! * It is fed by a single watch of the store, over the whole prefix. A revision is applied as a
 //!   whole, so that no reader sees half of a transaction.
-//! * An event is encoded once, and all watchers share its bytes.
+//! * The newest version of an object is encoded once, and all watchers share its bytes.
 //! * On start it is filled from the oldest kept revision, so that after a restart watchers can
 //!   resume and do not all get a 410.
 //! * The kept events are bounded in number and in bytes. A watcher that falls further behind gets a
@@ -14,7 +14,9 @@
 
 mod audience;
 mod behind;
+mod difference;
 mod follow;
+mod history;
 mod objects;
 mod parsing;
 mod part;
@@ -22,7 +24,6 @@ mod scope;
 mod sharing;
 mod subscription;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -35,17 +36,14 @@ use tokio::sync::watch;
 
 use audience::Audience;
 pub(crate) use follow::follow;
+pub(crate) use history::PastEvent;
+use history::{Event, History};
 use objects::Objects;
 pub(crate) use part::Part;
 pub(crate) use scope::{Scope, Selection};
 pub(crate) use sharing::{Fields, Labels};
 use subscription::Listener;
-pub(crate) use subscription::{NextEvents, Subscription};
-
-/// The maximum number of kept events.
-const EVENTS_MAX: usize = 200_000;
-/// The maximum size of the kept events, in bytes.
-const EVENTS_BYTES_MAX: usize = 64 * 1024 * 1024;
+pub(crate) use subscription::{News, Subscription};
 
 /// A version of an object.
 pub(crate) struct Entry {
@@ -77,6 +75,23 @@ impl fmt::Debug for Entry {
     }
 }
 
+/// What selectors look at in an object.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Selectable<'a> {
+    pub(crate) kind: KindId,
+    pub(crate) key: &'a ObjectKey,
+    pub(crate) labels: &'a Labels,
+    pub(crate) fields: &'a Fields,
+}
+
+impl Entry {
+    /// What selectors look at.
+    pub(crate) fn selectable(&self) -> Selectable<'_> {
+        let Self { kind, key, labels, fields, .. } = self;
+        Selectable { kind: *kind, key, labels, fields }
+    }
+}
+
 /// Returns the JSON of an object with another resource version in it.
 fn under(wire: &[u8], version: ResourceVersion) -> Option<Bytes> {
     let mut object: Value = serde_json::from_slice(wire).ok()?;
@@ -85,31 +100,24 @@ fn under(wire: &[u8], version: ResourceVersion) -> Option<Bytes> {
     serde_json::to_vec(&object).ok().map(Bytes::from)
 }
 
-/// A change of one object.
-pub(crate) struct Event {
-    pub(crate) version: ResourceVersion,
-    pub(crate) before: Option<Arc<Entry>>,
+/// A change of one object, before it is known what it replaces.
+struct Change {
+    version: ResourceVersion,
     /// The new state. `None` for a delete: then `last` is the last state, under the resource
-    /// version of the delete.
-    pub(crate) now: Option<Arc<Entry>>,
-    pub(crate) last: Option<Bytes>,
+    /// version of the delete, if the store knows it.
+    now: Option<Arc<Entry>>,
+    last: Option<Bytes>,
 }
 
-/// Leaves out the deleted object, which may be a Secret.
-impl fmt::Debug for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Event")
-            .field("version", &self.version)
-            .field("before", &self.before)
-            .field("now", &self.now)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Event {
-    fn bytes(&self) -> usize {
-        self.now.as_ref().map_or(0, |entry| entry.wire.len())
-            + self.last.as_ref().map_or(0, Bytes::len)
+impl Change {
+    /// The event for watches. `None` for the delete of an object that was not there.
+    fn into_event(self, before: Option<&Entry>) -> Option<Event> {
+        if let Some(now) = self.now {
+            return Some(Event::put(now, before));
+        }
+        let before = before?;
+        let last = self.last.or_else(|| under(&before.wire, self.version));
+        Some(Event::delete(self.version, before, last.unwrap_or_else(|| before.wire.clone())))
     }
 }
 
@@ -139,48 +147,31 @@ impl Tally {
 #[derive(Debug, Default)]
 struct State {
     objects: Objects,
-    events: VecDeque<Arc<Event>>,
-    event_bytes: usize,
+    history: History,
     /// The number and size of the objects of kind Event.
     told: Tally,
-    /// `events` has every event after this version.
-    complete_after: ResourceVersion,
     revision: Revision,
 }
 
 impl State {
-    /// The index in `events` of the first event after `after`.
-    fn start_after(&self, after: ResourceVersion) -> Result<usize, TooOld> {
-        if after < self.complete_after {
-            return Err(TooOld { oldest: self.complete_after });
-        }
-        Ok(self.events.partition_point(|event| event.version <= after))
-    }
-
-    /// Up to `limit` events after `after`, for all watches.
-    fn news_after(&self, after: ResourceVersion, limit: usize) -> Result<NextEvents, TooOld> {
-        let start = self.start_after(after)?;
-        let events: Vec<Arc<Event>> =
-            self.events.range(start..).take(limit).map(Arc::clone).collect();
-        let is_all = start + events.len() == self.events.len();
-        let reached = match events.last() {
-            Some(last) if !is_all => last.version,
-            _ => ResourceVersion::after(self.revision.0).max(after),
-        };
-        Ok(NextEvents { events, reached, is_all })
-    }
-
-    fn forget_oldest(&mut self) {
-        if let Some(oldest) = self.events.pop_front() {
-            self.event_bytes -= oldest.bytes();
-            self.complete_after = oldest.version;
-        }
-    }
-
-    /// The event with this version, if it is still kept.
-    fn event_at(&self, version: ResourceVersion) -> Option<Arc<Event>> {
-        let at = self.events.binary_search_by_key(&version, |event| event.version).ok()?;
-        self.events.get(at).map(Arc::clone)
+    /// Looks at up to `limit` events after `after`, whichever watch they are for, and returns what
+    /// `tell` makes of them.
+    fn news_after<T>(
+        &self,
+        (after, limit): (ResourceVersion, usize),
+        tell: impl FnMut(PastEvent<'_>) -> Option<T>,
+    ) -> Result<News<T>, TooOld> {
+        let start = self.history.start_after(after)?;
+        let left = self.history.since(start);
+        let is_all = left.len() <= limit;
+        let mut reached = ResourceVersion::after(self.revision.0).max(after);
+        let events = left.take(limit).inspect(|past| {
+            if !is_all {
+                reached = past.event.version;
+            }
+        });
+        let news = events.filter_map(tell).collect();
+        Ok(News { news, reached, is_all })
     }
 }
 
@@ -302,29 +293,30 @@ impl Cache {
         self.progress.subscribe()
     }
 
-    /// Up to `limit` events after `after`, for all watches.
-    pub(crate) fn news_after(
+    /// Looks at up to `limit` events after `after`, whichever watch they are for, and returns what
+    /// `tell` makes of them.
+    pub(crate) fn news_after<T>(
         &self,
-        after: ResourceVersion,
-        limit: usize,
-    ) -> Result<NextEvents, TooOld> {
-        self.state().news_after(after, limit)
+        (after, limit): (ResourceVersion, usize),
+        tell: impl FnMut(PastEvent<'_>) -> Option<T>,
+    ) -> Result<News<T>, TooOld> {
+        self.state().news_after((after, limit), tell)
     }
 
     /// Fails if an event after `after` is no longer kept.
     pub(crate) fn can_resume(&self, after: ResourceVersion) -> Result<(), TooOld> {
-        self.state().start_after(after).map(drop)
+        self.state().history.start_after(after).map(drop)
     }
 
     /// The revision after which every event is kept.
     pub(crate) fn oldest(&self) -> Revision {
-        Revision(self.state().complete_after.revision())
+        Revision(self.state().history.complete_after.revision())
     }
 
     /// The number of objects and of events in the cache.
     pub(crate) fn sizes(&self) -> (usize, usize) {
         let state = self.state();
-        (state.objects.len(), state.events.len())
+        (state.objects.len(), state.history.len())
     }
 
     /// Replaces everything with the objects as of `revision`.
@@ -332,14 +324,8 @@ impl Cache {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let mut told = Tally::default();
         objects.values().for_each(|entry| told.add(entry));
-        *state = State {
-            objects,
-            told,
-            events: VecDeque::new(),
-            event_bytes: 0,
-            complete_after: ResourceVersion::after(revision.0),
-            revision,
-        };
+        let history = History::after(ResourceVersion::after(revision.0));
+        *state = State { objects, told, history, revision };
         // What happened before is not in the events, so every listener has to check whether it can
         // continue.
         self.audience().everybody().for_each(|listener| listener.start_over());
@@ -347,32 +333,25 @@ impl Cache {
     }
 
     /// Applies the events of one or more whole revisions.
-    fn apply(&self, changes: Vec<(Key, Event)>, revision: Revision) {
+    fn apply(&self, changes: Vec<(Key, Change)>, revision: Revision) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let audience = self.audience();
         let mut asleep: Vec<Arc<Listener>> = Vec::new();
-        for (key, mut event) in changes {
-            event.before = match &event.now {
+        for (key, change) in changes {
+            let before = match &change.now {
                 Some(now) => state.objects.insert(key, Arc::clone(now)),
                 None => state.objects.remove(&key),
             };
-            if event.now.is_none() && event.last.is_none() {
-                let before = event.before.as_ref();
-                event.last = before.and_then(|before| under(&before.wire, event.version));
-            }
-            event.now.iter().for_each(|entry| state.told.add(entry));
-            event.before.iter().for_each(|entry| state.told.take(entry));
-            let concerned = event.before.iter().chain(&event.now);
-            let listeners = concerned.flat_map(|entry| audience.of(entry));
+            change.now.iter().for_each(|entry| state.told.add(entry));
+            before.iter().for_each(|entry| state.told.take(entry));
+            let Some(event) = change.into_event(before.as_deref()) else { continue };
+            let concerned = event.before().into_iter().chain(event.now());
+            let listeners = concerned.flat_map(|object| audience.of(object));
             asleep.extend(listeners.filter(|it| it.announce(event.version)).map(Arc::clone));
-            state.event_bytes += event.bytes();
-            state.events.push_back(Arc::new(event));
+            state.history.push(event, before.as_deref());
         }
         drop(audience);
         state.revision = revision;
-        while state.events.len() > EVENTS_MAX || state.event_bytes > EVENTS_BYTES_MAX {
-            state.forget_oldest();
-        }
         drop(state);
         asleep.iter().for_each(|listener| listener.wake());
     }

@@ -27,7 +27,7 @@ impl Part {
         while entries.len() < limit
             && let Some(entry) = left.next()
         {
-            if selection.selects(entry) {
+            if selection.selects(entry.selectable()) {
                 entries.push(Arc::clone(entry));
             }
         }
@@ -35,7 +35,7 @@ impl Part {
             let remaining = left.len();
             return Self { entries, more: remaining > 0, remaining: Some(remaining) };
         }
-        let more = left.any(|entry| selection.selects(entry));
+        let more = left.any(|entry| selection.selects(entry.selectable()));
         Self { entries, more, remaining: None }
     }
 }

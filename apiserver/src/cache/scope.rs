@@ -4,7 +4,7 @@ use api::KindId;
 use api::selector::{FieldSelector, LabelSelector};
 use store::Key;
 
-use super::Entry;
+use super::Selectable;
 use super::audience::{Among, NODE_FIELD, Topic};
 use crate::keys;
 
@@ -17,12 +17,12 @@ pub(crate) struct Selection {
 
 impl Selection {
     /// Whether it selects this object.
-    pub(crate) fn selects(&self, entry: &Entry) -> bool {
-        self.labels.matches(Some(&entry.labels))
+    pub(crate) fn selects(&self, object: Selectable<'_>) -> bool {
+        self.labels.matches(Some(object.labels))
             && self.fields.matches(|field| match field {
-                "metadata.name" => Some(&*entry.key.name),
-                "metadata.namespace" => Some(&*entry.key.namespace),
-                field => entry.fields.get(field),
+                "metadata.name" => Some(&*object.key.name),
+                "metadata.namespace" => Some(&*object.key.namespace),
+                field => object.fields.get(field),
             })
     }
 
@@ -42,13 +42,13 @@ pub(crate) struct Scope {
 
 impl Scope {
     /// Whether it covers this object.
-    pub(crate) fn selects(&self, entry: &Entry) -> bool {
-        let within = self.namespace.is_empty() || entry.key.namespace == self.namespace;
+    pub(crate) fn selects(&self, object: Selectable<'_>) -> bool {
+        let within = self.namespace.is_empty() || object.key.namespace == self.namespace;
         within
             && self
                 .selections
                 .iter()
-                .any(|(kind, selection)| *kind == entry.kind && selection.selects(entry))
+                .any(|(kind, selection)| *kind == object.kind && selection.selects(object))
     }
 
     /// The prefixes of the keys of all its objects.

@@ -18,7 +18,7 @@ use api::resource_version::ResourceVersion;
 use tokio::sync::Notify;
 
 use super::audience::{ListenerId, Topic};
-use super::{Cache, Event, State, TooOld};
+use super::{Cache, PastEvent, State, TooOld};
 
 /// The maximum number of events announced one by one to a watch: 4 KiB of versions.
 const ANNOUNCED_MAX: usize = 512;
@@ -81,11 +81,11 @@ impl Listener {
     }
 }
 
-/// Some events, in order.
+/// What a reader makes of some events, in order.
 #[derive(Debug)]
-pub(crate) struct NextEvents {
-    /// All events up to `reached` that may concern the listener, and possibly others.
-    pub(crate) events: Vec<Arc<Event>>,
+pub(crate) struct News<T> {
+    /// What it makes of those up to `reached` that may concern it, and possibly of others.
+    pub(crate) news: Vec<T>,
     pub(crate) reached: ResourceVersion,
     /// Whether these are all events so far.
     pub(crate) is_all: bool,
@@ -122,13 +122,18 @@ impl Cache {
 }
 
 impl Subscription {
-    /// Up to `limit` events after `after`, and the version that they lead to.
-    pub(crate) fn news(&self, after: ResourceVersion, limit: usize) -> Result<NextEvents, TooOld> {
+    /// Looks at up to `limit` events after `after`. Returns what `tell` makes of them, and the
+    /// version that they lead to. `tell` runs while the cache is locked.
+    pub(crate) fn news<T>(
+        &self,
+        (after, limit): (ResourceVersion, usize),
+        tell: impl FnMut(PastEvent<'_>) -> Option<T>,
+    ) -> Result<News<T>, TooOld> {
         let state = self.cache.state();
         let mut unread = self.listener.unread();
         let news = match &mut *unread {
-            Unread::Everything => state.news_after(after, limit)?,
-            Unread::Announced(versions) => announced(&state, versions, (after, limit))?,
+            Unread::Everything => state.news_after((after, limit), tell)?,
+            Unread::Announced(versions) => announced((&state, versions), (after, limit), tell)?,
         };
         if news.is_all {
             // Events are announced under the state's lock, which we hold: none has come since.
@@ -149,27 +154,25 @@ impl Subscription {
 }
 
 /// Takes the next of the announced events.
-fn announced(
-    state: &State,
-    versions: &mut VecDeque<ResourceVersion>,
+fn announced<T>(
+    (state, versions): (&State, &mut VecDeque<ResourceVersion>),
     (after, limit): (ResourceVersion, usize),
-) -> Result<NextEvents, TooOld> {
-    let mut events = Vec::with_capacity(versions.len().min(limit));
-    while events.len() < limit
+    mut tell: impl FnMut(PastEvent<'_>) -> Option<T>,
+) -> Result<News<T>, TooOld> {
+    let (mut news, mut looked_at, mut last) = (Vec::new(), 0, after);
+    while looked_at < limit
         && let Some(version) = versions.pop_front()
     {
         // If the cache was filled anew, events that the watch has already read may come again.
         if version > after {
-            let too_old = TooOld { oldest: state.complete_after };
-            events.push(state.event_at(version).ok_or(too_old)?);
+            let too_old = TooOld { oldest: state.history.complete_after };
+            news.extend(tell(state.history.at(version).ok_or(too_old)?));
+            (looked_at, last) = (looked_at + 1, version);
         }
     }
     let is_all = versions.is_empty();
-    let reached = match events.last() {
-        Some(last) if !is_all => last.version,
-        _ => ResourceVersion::after(state.revision.0).max(after),
-    };
-    Ok(NextEvents { events, reached, is_all })
+    let newest = ResourceVersion::after(state.revision.0).max(after);
+    Ok(News { news, reached: if is_all { newest } else { last }, is_all })
 }
 
 #[cfg(test)]

@@ -89,8 +89,8 @@ pub(super) async fn get(
     }
     let entry = one(server, &place).await?;
     if as_table {
-        let entries = [entry];
-        let table = table::table(server, place.kind, &entries, (None, query.include_object));
+        let objects = [table::Listed::of(&entry)];
+        let table = table::table(server, place.kind, &objects, (None, query.include_object));
         return Ok(answer::json(StatusCode::OK, &table));
     }
     Ok(answer::raw(StatusCode::OK, kinds::shown(place.kind, &entry.wire)))
@@ -168,7 +168,8 @@ async fn list(
     });
     let page = Page { revision, more, remaining };
     if as_table {
-        let table = table::table(server, place.kind, &entries, (Some(&page), query.include_object));
+        let objects: Vec<_> = entries.iter().map(|entry| table::Listed::of(entry)).collect();
+        let table = table::table(server, place.kind, &objects, (Some(&page), query.include_object));
         return Ok(answer::json(StatusCode::OK, &table));
     }
     Ok(answer::raw(StatusCode::OK, list_body(place.kind, entries, &page)))

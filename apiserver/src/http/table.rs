@@ -1,8 +1,7 @@
 //! Tables, as kubectl and hctl show them.
 
-use std::sync::Arc;
-
-use api::KindId;
+use api::{KindId, ObjectKey};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -23,6 +22,20 @@ pub(super) struct Table<'a> {
     metadata: Value,
     column_definitions: Vec<Value>,
     rows: Vec<Row<'a>>,
+}
+
+/// An object that a table lists.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listed<'a> {
+    pub(super) key: &'a ObjectKey,
+    pub(super) wire: &'a Bytes,
+}
+
+impl<'a> Listed<'a> {
+    /// An object of the cache.
+    pub(super) fn of(entry: &'a Entry) -> Self {
+        Self { key: &entry.key, wire: &entry.wire }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -46,7 +59,7 @@ enum Shown<'a> {
 }
 
 impl<'a> Shown<'a> {
-    fn of(entry: &'a Entry, include: IncludeObject) -> Option<Self> {
+    fn of(kind: KindId, wire: &'a Bytes, include: IncludeObject) -> Option<Self> {
         /// An object of which only the metadata is requested.
         #[derive(Deserialize)]
         struct Described<'a> {
@@ -56,23 +69,23 @@ impl<'a> Shown<'a> {
         match include {
             IncludeObject::None => None,
             IncludeObject::Metadata => {
-                let Described { metadata } = serde_json::from_slice(&entry.wire).ok()?;
+                let Described { metadata } = serde_json::from_slice(wire).ok()?;
                 let kind = "PartialObjectMetadata";
                 Some(Self::Metadata { kind, api_version: "meta.k8s.io/v1", metadata })
             }
             IncludeObject::Object => {
-                let shown = kinds::shown(entry.kind, &entry.wire);
+                let shown = kinds::shown(kind, wire);
                 serde_json::from_slice(&shown).ok().map(Self::Whole)
             }
         }
     }
 }
 
-/// Makes a table of entries.
+/// Makes a table of objects of a kind.
 pub(super) fn table<'a>(
     server: &Server,
     kind: KindId,
-    entries: &'a [Arc<Entry>],
+    objects: &[Listed<'a>],
     (page, include): (Option<&Page>, IncludeObject),
 ) -> Table<'a> {
     let strategy = kinds::strategy(kind);
@@ -89,19 +102,20 @@ pub(super) fn table<'a>(
         })
         .collect();
     let now = server.clock.now();
-    let of_nodes = if kind == KindId::Node { entries } else { &[] };
-    let usages = usage::of_nodes(&server.cache, of_nodes);
-    let cells = |entry: &Entry| match usages.get(&entry.key.name) {
-        Some(usage) => usage::row(entry, usage, now),
-        None => (strategy.row)(&entry.wire, now),
+    let of_nodes = if kind == KindId::Node { objects } else { &[] };
+    let usages = usage::of_nodes(&server.cache, of_nodes.iter().map(|node| node.key));
+    let row = |object: &Listed<'a>| {
+        let cells = match usages.get(&object.key.name) {
+            Some(usage) => usage::row(object.wire, usage, now),
+            None => (strategy.row)(object.wire, now),
+        };
+        Row { cells, object: Shown::of(kind, object.wire, include) }
     };
-    let row =
-        |entry: &'a Arc<Entry>| Row { cells: cells(entry), object: Shown::of(entry, include) };
     Table {
         kind: "Table",
         api_version: "meta.k8s.io/v1",
         metadata: page.map(Page::metadata).unwrap_or_else(|| json!({})),
         column_definitions: columns,
-        rows: entries.iter().map(row).collect(),
+        rows: objects.iter().map(row).collect(),
     }
 }

@@ -2,7 +2,6 @@
 //! is bound.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use api::node::Usage;
 use api::{Kind as _, KindId, Node, ObjectKey, Task, TaskTemplate, Timestamp};
@@ -11,9 +10,12 @@ use crate::cache::{Cache, Entry};
 use crate::keys;
 
 /// How much of each of `nodes` is taken, according to the cache.
-pub(super) fn of_nodes(cache: &Cache, nodes: &[Arc<Entry>]) -> BTreeMap<String, Usage> {
+pub(super) fn of_nodes<'a>(
+    cache: &Cache,
+    nodes: impl Iterator<Item = &'a ObjectKey>,
+) -> BTreeMap<String, Usage> {
     let mut usages: BTreeMap<String, Usage> =
-        nodes.iter().map(|node| (node.key.name.clone(), Usage::default())).collect();
+        nodes.map(|node| (node.name.clone(), Usage::default())).collect();
     if usages.is_empty() {
         return usages;
     }
@@ -42,8 +44,8 @@ fn node_of(task: &Entry) -> &str {
 }
 
 /// The row of a node, with how much of it is taken.
-pub(super) fn row(entry: &Entry, usage: &Usage, now: Timestamp) -> Vec<String> {
-    serde_json::from_slice::<Node>(&entry.wire)
+pub(super) fn row(wire: &[u8], usage: &Usage, now: Timestamp) -> Vec<String> {
+    serde_json::from_slice::<Node>(wire)
         .map(|node| node.row_with(Some(usage), now))
         .unwrap_or_default()
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use api::ObjectKey;
 use api::kind::KindId;
 use api::resource_version::ResourceVersion;
 use api::selector::FieldSelector;
@@ -22,7 +23,7 @@ use super::extract::{Answer, Call, ObjectPath};
 use super::query::{IncludeObject, Query, bad};
 use super::{answer, read, table};
 use crate::access::{Ask, What};
-use crate::cache::{Entry, Event, NextEvents, Scope, Selection, Subscription, TooOld};
+use crate::cache::{Entry, News, PastEvent, Scope, Selection, Subscription, TooOld};
 use crate::{Server, kinds};
 
 /// A watch sends something at least this often: a bookmark if nothing changes.
@@ -137,7 +138,8 @@ struct Session {
 /// One event to be sent.
 struct Line {
     what: &'static str,
-    entry: Arc<Entry>,
+    kind: KindId,
+    key: Arc<ObjectKey>,
     wire: Bytes,
 }
 
@@ -195,21 +197,19 @@ impl Drop for CountedSession {
 }
 
 /// How an event changes the selected objects.
-fn line(scope: &Scope, event: &Event) -> Option<Line> {
-    let before = event.before.as_ref().filter(|entry| scope.selects(entry));
-    let now = event.now.as_ref().filter(|entry| scope.selects(entry));
-    let (what, entry, wire) = match (before, now) {
-        (None, None) => return None,
-        (None, Some(now)) => ("ADDED", now, &now.wire),
-        (Some(_), Some(now)) => ("MODIFIED", now, &now.wire),
-        (Some(before), None) => {
-            // For a deleted object, send the last state. For one that is no longer selected, send
-            // the current one.
-            let wire = event.last.as_ref().or(event.now.as_ref().map(|now| &now.wire));
-            ("DELETED", before, wire.unwrap_or(&before.wire))
-        }
+fn line(scope: &Scope, past: PastEvent<'_>) -> Option<Line> {
+    let event = past.event;
+    let before = event.before().is_some_and(|object| scope.selects(object));
+    let now = event.now().is_some_and(|object| scope.selects(object));
+    let what = match (before, now) {
+        (false, false) => return None,
+        (false, true) => "ADDED",
+        (true, true) => "MODIFIED",
+        // For a deleted object, the last state is sent. For one that is no longer selected, the
+        // current one.
+        (true, false) => "DELETED",
     };
-    Some(Line { what, entry: Arc::clone(entry), wire: wire.clone() })
+    Some(Line { what, kind: event.kind, key: Arc::clone(&event.key), wire: past.wire() })
 }
 
 /// The maximum time without a line, which differs between watches. Otherwise watches that were
@@ -228,8 +228,14 @@ impl Session {
     /// Sends all objects, as if they had just been created.
     fn send_all(&mut self, mark_end: bool) {
         let scope = &self.scope;
-        let cut = self.server.cache.cut(&scope.prefixes(), |entry| scope.selects(entry));
-        let added = |entry: Arc<Entry>| Line { what: "ADDED", wire: entry.wire.clone(), entry };
+        let selects = |entry: &Entry| scope.selects(entry.selectable());
+        let cut = self.server.cache.cut(&scope.prefixes(), selects);
+        let added = |entry: Arc<Entry>| Line {
+            what: "ADDED",
+            kind: entry.kind,
+            key: Arc::clone(&entry.key),
+            wire: entry.wire.clone(),
+        };
         self.lines = cut.entries.into_iter().map(added).collect();
         self.sent = ResourceVersion::after(cut.revision.0);
         self.marks_end = mark_end;
@@ -251,16 +257,16 @@ impl Session {
         (!frame.is_empty()).then(|| frame.into())
     }
 
-    fn line(&self, frame: &mut Vec<u8>, Line { what, entry, wire }: &Line) {
+    fn line(&self, frame: &mut Vec<u8>, Line { what, kind, key, wire }: &Line) {
         frame.extend_from_slice(br#"{"type":""#);
         frame.extend_from_slice(what.as_bytes());
         frame.extend_from_slice(br#"","object":"#);
         match self.form {
             Form::Wire => frame.extend_from_slice(wire),
-            Form::Shown => frame.extend_from_slice(&kinds::shown(entry.kind, wire)),
+            Form::Shown => frame.extend_from_slice(&kinds::shown(*kind, wire)),
             Form::Table => {
-                let entries = std::slice::from_ref(entry);
-                let table = table::table(&self.server, entry.kind, entries, (None, self.include));
+                let objects = [table::Listed { key, wire }];
+                let table = table::table(&self.server, *kind, &objects, (None, self.include));
                 serde_json::to_writer(&mut *frame, &table)
                     .expect("our answers have text keys and finite numbers");
             }
@@ -278,15 +284,16 @@ impl Session {
             if self.ended || Instant::now() >= self.ends_at {
                 return None;
             }
-            match self.subscription.news(self.sent, EVENTS_AT_ONCE) {
+            let scope = &self.scope;
+            match self.subscription.news((self.sent, EVENTS_AT_ONCE), |past| line(scope, past)) {
                 Err(too_old) => {
                     self.ended = true;
                     let line = json!({ "type": "ERROR", "object": expired(too_old).to_status() });
                     return Some(format!("{line}\n").into());
                 }
-                Ok(NextEvents { events, reached, is_all }) => {
+                Ok(News { news, reached, is_all }) => {
                     self.sent = reached;
-                    self.lines.extend(events.iter().filter_map(|event| line(&self.scope, event)));
+                    self.lines.extend(news);
                     if is_all
                         && self.lines.is_empty()
                         && let Some(bookmark) = self.wait().await

@@ -9,7 +9,7 @@ use store::{Key, Revision};
 
 use super::*;
 use crate::cache::audience::NODE_FIELD;
-use crate::cache::{Entry, Labels, Scope, Selection};
+use crate::cache::{Change, Entry, Labels, Scope, Selection};
 use crate::keys;
 
 /// Watches that are compared with the filter.
@@ -60,11 +60,10 @@ impl Put {
         }
     }
 
-    fn change(self, revision: u64) -> (Key, Event) {
+    fn change(self, revision: u64) -> (Key, Change) {
         let version = ResourceVersion::of_event(revision, 0);
         let now = (!self.deletes).then(|| Arc::new(self.entry(version)));
-        let event = Event { version, before: None, now, last: None };
-        (keys::object(self.kind(), &self.key()), event)
+        (keys::object(self.kind(), &self.key()), Change { version, now, last: None })
     }
 }
 
@@ -115,8 +114,10 @@ struct Watcher {
     received: Vec<ResourceVersion>,
 }
 
-fn concerns(scope: &Scope, event: &Event) -> bool {
-    event.before.iter().chain(&event.now).any(|entry| scope.selects(entry))
+/// The version of an event, if it concerns a watch.
+fn version(scope: &Scope, past: PastEvent<'_>) -> Option<ResourceVersion> {
+    let concerned = past.event.before().into_iter().chain(past.event.now());
+    concerned.into_iter().any(|object| scope.selects(object)).then_some(past.event.version)
 }
 
 impl Watcher {
@@ -131,13 +132,16 @@ impl Watcher {
     fn read(&mut self, limit: usize) -> usize {
         let mut looked_at = 0;
         loop {
-            let NextEvents { events, reached, is_all } =
-                self.subscription.news(self.sent, limit).unwrap();
-            assert!(events.len() <= limit && reached >= self.sent);
-            looked_at += events.len();
+            let before = looked_at;
+            let tell = |past: PastEvent<'_>| {
+                looked_at += 1;
+                version(&self.scope, past)
+            };
+            let read = self.subscription.news((self.sent, limit), tell);
+            let News { news, reached, is_all } = read.unwrap();
+            assert!(looked_at - before <= limit && reached >= self.sent);
             self.sent = reached;
-            let concerning = events.iter().filter(|event| concerns(&self.scope, event));
-            self.received.extend(concerning.map(|event| event.version));
+            self.received.extend(news);
             if is_all {
                 return looked_at;
             }
@@ -158,15 +162,16 @@ impl Cache {
     /// Lets go of the oldest events, as where there are too many.
     fn forget(&self, up_to: Revision) {
         let mut state = self.state.write().unwrap();
-        while state.events.front().is_some_and(|it| it.version.revision() <= up_to.0) {
-            state.forget_oldest();
+        while state.history.since(0).next().is_some_and(|it| it.event.version.revision() <= up_to.0)
+        {
+            state.history.forget_oldest();
         }
     }
 
     fn put(&self, puts: &[Put]) {
         let first = self.state().revision.0 + 1;
         let changes: Vec<_> = (first..).zip(puts).map(|(at, put)| put.change(at)).collect();
-        let last = changes.last().map_or(first - 1, |(_, event)| event.version.revision());
+        let last = changes.last().map_or(first - 1, |(_, change)| change.version.revision());
         self.apply(changes, Revision(last));
     }
 }
@@ -199,11 +204,9 @@ proptest! {
                 watcher.read(3);
             }
         }
-        let all = cache.news_after(begun, usize::MAX).unwrap().events;
         for Watcher { scope, received, .. } in &watchers {
-            let wanted = all.iter().filter(|event| concerns(scope, event));
-            let wanted: Vec<ResourceVersion> = wanted.map(|event| event.version).collect();
-            prop_assert_eq!(received, &wanted, "{:?}", scope);
+            let wanted = cache.news_after((begun, usize::MAX), |past| version(scope, past));
+            prop_assert_eq!(received, &wanted.unwrap().news, "{:?}", scope);
         }
     }
 }
@@ -247,7 +250,7 @@ fn a_watch_that_ends_leaves_the_audience() {
     cache.put(&[on(1, 0)]);
     let entry = on(1, 0).entry(ResourceVersion::default());
     let audience = cache.audience();
-    assert_eq!((audience.of(&entry).count(), audience.everybody().count()), (0, 0));
+    assert_eq!((audience.of(entry.selectable()).count(), audience.everybody().count()), (0, 0));
 }
 
 #[test]
@@ -260,10 +263,11 @@ fn what_is_gone_before_it_was_read_is_told_of() {
     let oldest = ResourceVersion::of_event(1, 0);
     for watcher in &watchers {
         // One by one, or in the history: either way the first is missing.
-        let news = watcher.subscription.news(watcher.sent, 10);
+        let news = watcher.subscription.news((watcher.sent, 10), |_| Some(()));
         assert_eq!(news.unwrap_err(), TooOld { oldest });
     }
-    assert!(idle.subscription.news(idle.sent, 10).unwrap().events.is_empty(), "it missed nothing");
+    let missed = idle.subscription.news((idle.sent, 10), |_| Some(())).unwrap().news;
+    assert!(missed.is_empty(), "it missed nothing");
 }
 
 /// The cache is filled anew where history is gone: then what comes may have been known, or is missing.
@@ -285,6 +289,6 @@ fn a_cache_that_is_filled_anew_wakes_everybody() {
     all.read(10);
     assert_eq!(all.received, [ResourceVersion::of_event(3, 0)]);
     cache.reset(<_>::default(), Revision(9));
-    let news = all.subscription.news(all.sent, 10);
+    let news = all.subscription.news((all.sent, 10), |_| Some(()));
     assert_eq!(news.unwrap_err(), TooOld { oldest: ResourceVersion::after(9) });
 }
