@@ -7,6 +7,7 @@ use std::time::Duration;
 use api::resource_version::ResourceVersion;
 use base::{Backoff, Health, Retry, Rng};
 use bytes::Bytes;
+use futures_util::future::join;
 use store::{Key, List, PAGE_RECORDS_MAX, ReadError, Record, Revision, Store, WatchProgress};
 use tracing::info;
 
@@ -98,8 +99,14 @@ async fn fill(cache: &Cache, store: &dyn Store, sharing: &mut Sharing) -> Result
     let mut watch = store.watch(keys::PREFIX, Revision(at.0 + 1)).await?;
     let current = store.revision().await?;
     let mut reached = at;
-    while reached < current {
-        reached = apply(cache, &watch.next().await?, sharing);
+    if at < current {
+        let mut news = watch.next().await?;
+        while news.reached < current {
+            // The store reads the next events while these are parsed: first of all it is asked.
+            let (next, _) = join(watch.next(), async { apply(cache, &news, sharing) }).await;
+            news = next?;
+        }
+        reached = apply(cache, &news, sharing);
     }
     cache.publish(reached);
     Ok(())

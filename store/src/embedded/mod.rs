@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use self::apply::{Answer, Work};
 use self::leases::Leases;
 pub use self::open::OpenError;
-use self::read::{Failure, Snapshot};
+use self::read::{Failure, Snapshot, in_thread};
 use self::recent::Recent;
 use self::watch::LogWatch;
 use self::writer::{Progress, QUEUE_REQUESTS_MAX, Request, Shared, lock};
@@ -148,19 +148,12 @@ impl Store for Embedded {
             self.progress()?;
             let shared = Arc::clone(&self.shared);
             // Up to 16 MiB, which would block other tasks of this thread for too long.
-            let read = tokio::task::spawn_blocking(move || {
+            let read = in_thread(move || {
                 Snapshot::of(&shared.database)
                     .map_err(Failure::Database)
                     .and_then(|snapshot| snapshot.list(&list))
             });
-            let read = match read.await {
-                Ok(read) => read,
-                // The runtime is shutting down together with this task, so nobody waits for an
-                // answer.
-                Err(stopped) if stopped.is_cancelled() => std::future::pending().await,
-                Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-            };
-            let page = read.map_err(|failure| self.read_failed(failure))?;
+            let page = read.await.map_err(|failure| self.read_failed(failure))?;
             self.published(page.revision).await?;
             Ok(page)
         }

@@ -22,6 +22,16 @@ impl<E: Into<redb::Error>> From<E> for Failure {
     }
 }
 
+/// Reads in a thread that may wait for the disk.
+pub(crate) async fn in_thread<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(read).await {
+        Ok(read) => read,
+        // The runtime is shutting down together with this task, so nobody waits for an answer.
+        Err(stopped) if stopped.is_cancelled() => std::future::pending().await,
+        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+    }
+}
+
 /// The database at one moment.
 pub(crate) struct Snapshot {
     current: ReadOnlyTable<&'static str, &'static [u8]>,

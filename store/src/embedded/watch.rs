@@ -7,11 +7,11 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::embedded::read::{Failure, Snapshot};
+use crate::embedded::read::{Failure, Snapshot, in_thread};
 use crate::embedded::writer::{Progress, Shared, lock};
 use crate::{Event, Key, ReadError, Revision, Watch, WatchProgress};
 
-/// Most changes that one step reads from disk: a few milliseconds, so that others get their turn.
+/// Most changes that one step reads from disk: a few milliseconds.
 const CHANGES_MAX: usize = 500;
 
 /// One watcher.
@@ -55,7 +55,10 @@ impl LogWatch {
                 continue;
             }
             let before = self.next;
-            let events = self.read(progress.revision)?;
+            let events = match self.read_recent(progress.revision)? {
+                Some(events) => events,
+                None => self.read_log(progress.revision).await?,
+            };
             if self.next > before {
                 let reached = Revision(self.next.0.saturating_sub(1));
                 return Ok(WatchProgress { events, reached });
@@ -64,39 +67,46 @@ impl LogWatch {
         }
     }
 
-    /// Reads on, at most up to `to`. What was read counts as returned, so nothing may be awaited
-    /// afterwards.
-    fn read(&mut self, to: Revision) -> Result<Vec<Event>, ReadError> {
+    /// Reads on in memory, at most up to `to`; `None` if the next revision is only on disk. What
+    /// was read counts as returned, so nothing may be awaited afterwards.
+    fn read_recent(&mut self, to: Revision) -> Result<Option<Vec<Event>>, ReadError> {
         let shared = self.shared.upgrade().ok_or_else(closed)?;
-        let recent = lock(&shared.recent).since(self.next);
-        if let Some(recent) = recent {
-            let mut events = Vec::new();
-            for transaction in recent.iter().filter(|transaction| transaction.revision <= to) {
-                self.next = Revision(transaction.revision.0 + 1);
-                events.extend(
-                    transaction
-                        .events
-                        .iter()
-                        .filter(|event| event.key.starts_with(&*self.prefix))
-                        .cloned(),
-                );
-                if events.len() >= CHANGES_MAX {
-                    break;
-                }
+        let Some(recent) = lock(&shared.recent).since(self.next) else { return Ok(None) };
+        let mut events = Vec::new();
+        for transaction in recent.iter().filter(|transaction| transaction.revision <= to) {
+            self.next = Revision(transaction.revision.0 + 1);
+            events.extend(
+                transaction
+                    .events
+                    .iter()
+                    .filter(|event| event.key.starts_with(&*self.prefix))
+                    .cloned(),
+            );
+            if events.len() >= CHANGES_MAX {
+                break;
             }
-            return Ok(events);
         }
-        let read = Snapshot::of(&shared.database)
-            .map_err(Failure::Database)
-            .and_then(|snapshot| snapshot.events(&self.prefix, (self.next, to), CHANGES_MAX));
-        match read {
-            Ok((events, next)) => {
-                self.next = next;
-                Ok(events)
-            }
-            Err(Failure::Answer(error)) => Err(error),
-            Err(Failure::Database(cause)) => Err(shared.fail(&cause)),
-        }
+        Ok(Some(events))
+    }
+
+    /// Reads on from disk, at most up to `to`. The read has a thread of its own, so that a starting
+    /// apiserver can parse the last events meanwhile. What was read counts as returned once this
+    /// returns, so nothing may be awaited afterwards; a watch that is dropped before reads it again.
+    async fn read_log(&mut self, to: Revision) -> Result<Vec<Event>, ReadError> {
+        let shared = self.shared.upgrade().ok_or_else(closed)?;
+        let (prefix, from) = (Arc::clone(&self.prefix), self.next);
+        let read = in_thread(move || {
+            let read = Snapshot::of(&shared.database)
+                .map_err(Failure::Database)
+                .and_then(|snapshot| snapshot.events(&prefix, (from, to), CHANGES_MAX));
+            read.map_err(|failure| match failure {
+                Failure::Answer(error) => error,
+                Failure::Database(cause) => shared.fail(&cause),
+            })
+        });
+        let (events, next) = read.await?;
+        self.next = next;
+        Ok(events)
     }
 }
 

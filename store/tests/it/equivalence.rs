@@ -176,10 +176,13 @@ async fn seen(store: &dyn Store) -> (Vec<Result<Page, ReadError>>, Vec<Vec<Event
         let all = List { prefix: prefix.into(), at: None, after: None, limit: 100 };
         lists.push(store.list(all).await);
         let mut watch = store.watch(prefix, oldest).await.unwrap();
-        let mut history = Vec::new();
+        let (mut history, mut reached) = (Vec::new(), Revision(oldest.0.saturating_sub(1)));
         // What is kept comes without waiting for anybody else.
-        while let Ok(news) = tokio::time::timeout(Duration::ZERO, watch.next()).await {
-            history.extend(news.unwrap().events);
+        while reached < current {
+            let news = tokio::time::timeout(Duration::from_secs(60), watch.next()).await;
+            let news = news.expect("all of it is there").unwrap();
+            history.extend(news.events);
+            reached = news.reached;
         }
         histories.push(history);
     }
