@@ -68,7 +68,7 @@ pub struct TaskTemplateSpec {
 impl TaskTemplateSpec {
     /// What a node must have free for a task with these overrides.
     pub fn requests(&self, overrides: &Overrides) -> Amounts {
-        let merged = merge::template(&self.template, overrides.template.as_ref());
+        let merged = merge::template(&self.template, overrides.template.as_deref());
         // Cannot fail: the apiserver refuses overrides that do not belong in a template.
         merged.map(|template| template.requests()).unwrap_or_default()
     }

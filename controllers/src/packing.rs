@@ -6,12 +6,13 @@ use api::Task;
 use api::object::Kind as _;
 use api::size::{GROUP_BYTES_MAX, json_bytes};
 use api::task::Overrides;
+use runtime::UNHELD_LABELS_BYTES_MAX;
 
 use crate::action::{Action, Group, New, NewTask, NewTasks, Status};
 
-/// A generous estimate of a task object's size without its own part of the template and its labels:
-/// names, owner, binding, the report of an agent.
-const TASK_BYTES: usize = 4 * 1024;
+/// A generous estimate of a task object's size without its own part of the template and the labels
+/// that are held: names, owner, binding, the report of an agent, labels that are not held.
+const TASK_BYTES: usize = 4 * 1024 + UNHELD_LABELS_BYTES_MAX;
 
 /// An action, and about how many bytes the store writes for it. (Actions that create many tasks can
 /// be split, so their tasks are measured one by one when they are packed.)
@@ -196,7 +197,7 @@ mod tests {
 
     /// New tasks, of which the first has an item of this size.
     fn new_tasks(count: u32, item_bytes: usize) -> NewTasks {
-        let item = |index| (index == 0).then(|| "x".repeat(item_bytes).into());
+        let item = |index| (index == 0).then(|| Box::new("x".repeat(item_bytes).into()));
         let task = |index| NewTask {
             index,
             name: format!("j-{index}"),

@@ -29,7 +29,7 @@ pub struct HostInfo<'a> {
 
 /// The template with the task's own partial template merged over it. The error is a sentence.
 pub fn merged(task: &Task, template: &TaskTemplateSpec) -> Result<Template, String> {
-    let over = task.spec.overrides.template.as_ref();
+    let over = task.spec.overrides.template.as_deref();
     api::merge::template(&template.template, over).map_err(|found| sentence(&found))
 }
 
@@ -49,7 +49,7 @@ pub fn container_spec(
         count: task.spec.count,
         attempt: task.spec.attempt,
         partition: task.spec.overrides.partition.as_deref(),
-        item: task.spec.overrides.item.as_ref(),
+        item: task.spec.overrides.item.as_deref(),
         node: host.node,
         ports: &listens,
         env: &ours,

@@ -18,7 +18,7 @@ pub mod reflector;
 mod relations;
 pub mod table;
 
-pub use any::Any;
+pub use any::{Any, UNHELD_LABELS_BYTES_MAX};
 pub use cache::{Cache, Snapshot};
 pub use controller::{Controller, Deposed, Feed, ReconcileError, Requeue, WorkerContext};
 pub use events::{Recorder, Severity};

@@ -132,8 +132,8 @@ impl Shape {
         let first = |violations: Vec<Violation>| {
             violations.first().map_or_else(String::new, ToString::to_string)
         };
-        let template = merge::template(&spec.template, overrides.template.as_ref());
-        let placement = merge::placement(&spec.placement, overrides.placement.as_ref());
+        let template = merge::template(&spec.template, overrides.template.as_deref());
+        let placement = merge::placement(&spec.placement, overrides.placement.as_deref());
         let (template, placement) = (template.map_err(first)?, placement.map_err(first)?);
         Self::of(spec, &template, &placement, resources)
     }
@@ -272,7 +272,7 @@ mod tests {
         let fields = schema["template"]["properties"].as_object().unwrap();
         assert!(fields.len() > 10, "{fields:?}");
         let task = |template: Option<Map<String, Value>>| {
-            let overrides = Overrides { template, ..Overrides::default() };
+            let overrides = Overrides { template: template.map(Box::new), ..Overrides::default() };
             Task::new("default", "t", TaskSpec { overrides, ..TaskSpec::default() })
         };
         let mut resources = Resources::default();

@@ -184,7 +184,7 @@ fn task(name: &str, words: &Words<'_>) -> Task {
     spec.overrides.partition = words.get("partition").map(str::to_owned);
     if let Some((resource, amount)) = words.get("over").map(pair) {
         let over = json!({ "resources": { "requests": { resource: amount } } });
-        spec.overrides.template = over.as_object().cloned();
+        spec.overrides.template = over.as_object().cloned().map(Box::new);
     }
     let given_back = words.list("refused");
     let by = given_back.iter().filter_map(|text| text.split_once('@'));
@@ -196,7 +196,7 @@ fn task(name: &str, words: &Words<'_>) -> Task {
     });
     let by: Vec<Refusal> = by.collect();
     if let Ok(count @ 1..) = u32::try_from(by.len()) {
-        spec.refusals = Some(Refusals { attempt, count, by });
+        spec.refusals = Some(Box::new(Refusals { attempt, count, by }));
     }
     let binding = |node: &str| Binding {
         node: (node != "-").then(|| node.to_owned()),
@@ -205,12 +205,8 @@ fn task(name: &str, words: &Words<'_>) -> Task {
         at: at(1),
     };
     spec.binding = words.get("on").map(binding);
-    spec.stop = words.has("stop").then(|| Stop {
-        attempt,
-        reason: StopReason::Evict,
-        message: None,
-        at: at(2),
-    });
+    let stop = Stop { attempt, reason: StopReason::Evict, message: None, at: at(2) };
+    spec.stop = words.has("stop").then(|| stop.into());
     let mut task = Task::new("default", name, spec);
     let job = words.get("job").unwrap_or("job");
     task = task.with_controller(Job::new("default", job, JobSpec::default()).as_controller());
@@ -221,12 +217,9 @@ fn task(name: &str, words: &Words<'_>) -> Task {
         task.status.state = Some(state);
         (task.status.attempt, task.status.binding) = (attempt, 1);
     }
-    task.status.loss = words.get("lost").map(|lost| Loss {
-        attempt,
-        since: at(1),
-        replaceable: lost == "replaceable",
-        waits: false,
-    });
+    let loss =
+        |lost| Loss { attempt, since: at(1), replaceable: lost == "replaceable", waits: false };
+    task.status.loss = words.get("lost").map(|lost| loss(lost).into());
     task.status.ports = words
         .get("port")
         .map(pair)

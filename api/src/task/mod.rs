@@ -7,6 +7,7 @@
 //!   `loss` (the node controller). A part speaks of one attempt; of any other it says nothing.
 //! * The phase is a pure function of the parts ([`Task::state`]) and is never stored.
 //! * Every change of a part goes through [`transition`], which checks the facts it was decided on.
+//! * What few tasks have and what takes more than a few words is boxed: servers hold every task.
 
 mod conditions;
 mod refusal;
@@ -90,16 +91,16 @@ pub struct TaskSpec {
     pub recorded: Option<u32>,
     /// Request to stop the attempt before it ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop: Option<Stop>,
+    pub stop: Option<Box<Stop>>,
     /// Node that the scheduler chose for the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
     /// Why no node was found for the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unschedulable: Option<Unschedulable>,
+    pub unschedulable: Option<Box<Unschedulable>>,
     /// Nodes whose agents returned the attempt without starting it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refusals: Option<Refusals>,
+    pub refusals: Option<Box<Refusals>>,
     /// Name of the node of the current attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
@@ -118,18 +119,18 @@ pub struct Overrides {
     pub name: Option<String>,
     /// Item of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub item: Option<serde_json::Value>,
+    pub item: Option<Box<serde_json::Value>>,
     /// Partition of the task.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition: Option<String>,
     /// Changes to the template.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::generate::partial_template")]
-    pub template: Option<Partial>,
+    pub template: Option<Box<Partial>>,
     /// Changes to the placement.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "crate::schema::generate::partial_placement")]
-    pub placement: Option<Partial>,
+    pub placement: Option<Box<Partial>>,
 }
 
 impl Overrides {
@@ -352,7 +353,7 @@ pub struct TaskStatus {
     pub ports: BTreeMap<String, u16>,
     /// Set while the node of the attempt is lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub loss: Option<Loss>,
+    pub loss: Option<Box<Loss>>,
     /// Earlier attempts; the last 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<PastAttempt>,

@@ -103,7 +103,7 @@ impl Refusals {
 impl Task {
     /// Nodes that returned the current attempt.
     pub fn refusals(&self) -> Option<&Refusals> {
-        self.spec.refusals.as_ref().filter(|refusals| refusals.attempt == self.spec.attempt)
+        self.spec.refusals.as_deref().filter(|refusals| refusals.attempt == self.spec.attempt)
     }
 
     /// Why the current attempt was returned last, as a line.

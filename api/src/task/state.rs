@@ -65,7 +65,7 @@ pub enum TaskState<'a> {
 impl Task {
     /// Why no node fits its current attempt, in the scheduler's last words.
     pub fn unschedulable(&self) -> Option<&str> {
-        let said = self.spec.unschedulable.as_ref()?;
+        let said = self.spec.unschedulable.as_deref()?;
         (said.attempt == self.spec.attempt).then_some(said.message.as_str())
     }
 
@@ -122,7 +122,7 @@ impl Task {
 
     /// The current attempt's stop.
     pub fn stop(&self) -> Option<&Stop> {
-        self.spec.stop.as_ref().filter(|stop| stop.attempt == self.spec.attempt)
+        self.spec.stop.as_deref().filter(|stop| stop.attempt == self.spec.attempt)
     }
 
     /// The current attempt's binding.
@@ -177,7 +177,7 @@ impl Task {
 
     /// The current attempt's loss.
     pub fn loss(&self) -> Option<&Loss> {
-        self.status.loss.as_ref().filter(|loss| loss.attempt == self.spec.attempt)
+        self.status.loss.as_deref().filter(|loss| loss.attempt == self.spec.attempt)
     }
 
     /// Whether its end in the current run is in the completion record of its owner.

@@ -174,7 +174,8 @@ pub fn apply(
         TaskChange::Bind { node } => bind(task, &mut next, node, now)?,
         TaskChange::Unschedulable { message } => {
             require(matches!(task.state(), TaskState::Pending), task, "is not pending")?;
-            next.spec.unschedulable = Some(Unschedulable { attempt, message: message.clone() });
+            let unschedulable = Unschedulable { attempt, message: message.clone() };
+            next.spec.unschedulable = Some(unschedulable.into());
         }
         TaskChange::Refuse { binding, message } => {
             refuse_binding(task, &mut next, (*binding, message), now)?
@@ -183,7 +184,7 @@ pub fn apply(
         TaskChange::Evict { reason, message } => {
             require(!task.has_ended(), task, "has ended")?;
             let message = message.as_deref().map(|text| shortened(text, PAST_MESSAGE_CHARS_MAX));
-            next.spec.stop = Some(Stop { attempt, reason: *reason, message, at: now });
+            next.spec.stop = Some(Stop { attempt, reason: *reason, message, at: now }.into());
         }
         TaskChange::Lose => {
             let heard = now.saturating_sub(NODE_LEASE_TTL.signed()).unwrap_or(now);
@@ -319,9 +320,10 @@ fn refuse_binding(
     next.status.loss = None;
     let (attempt, node) = (task.spec.attempt, task.node().unwrap_or_default());
     let message = shortened(message, MESSAGE_CHARS_MAX);
-    next.spec.refusals = Some(Refusals::and(task.refusals(), attempt, (node, &message), now));
+    let refusals = Refusals::and(task.refusals(), attempt, (node, &message), now);
+    next.spec.refusals = Some(refusals.into());
     let message = next.last_refusal().unwrap_or_default();
-    next.spec.unschedulable = Some(Unschedulable { attempt, message });
+    next.spec.unschedulable = Some(Unschedulable { attempt, message }.into());
     Ok(())
 }
 
@@ -426,7 +428,8 @@ fn lose(task: &Task, next: &mut Task, (heard, waits): (Timestamp, bool)) -> Resu
     require(task.node().is_some() && !task.has_ended(), task, "runs nowhere")?;
     // A task may have been bound to the node after that, while nobody knew that it was silent.
     let since = task.binding().map_or(heard, |binding| heard.max(binding.at));
-    next.status.loss = Some(Loss { attempt: task.spec.attempt, since, replaceable: false, waits });
+    let loss = Loss { attempt: task.spec.attempt, since, replaceable: false, waits };
+    next.status.loss = Some(loss.into());
     Ok(())
 }
 

@@ -69,7 +69,7 @@ impl Shared {
 fn on_loss(snapshot: &Snapshot, task: &Task) -> OnNodeLoss {
     let key = ObjectKey::new(task.namespace(), &*task.spec.template);
     let placement = snapshot.task_templates.get(&key).and_then(|template| {
-        let own = task.spec.overrides.placement.as_ref();
+        let own = task.spec.overrides.placement.as_deref();
         merge::placement(&template.spec.placement, own).ok()
     });
     placement.and_then(|placement| placement.on_node_loss).unwrap_or_default()

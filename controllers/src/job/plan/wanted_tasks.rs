@@ -103,8 +103,8 @@ impl WantedTasks {
             let listed = spec.tasks.iter().map(|task| {
                 let overrides = Overrides {
                     name: Some(task.name.clone()),
-                    template: task.template.clone(),
-                    placement: task.placement.clone(),
+                    template: task.template.clone().map(Box::new),
+                    placement: task.placement.clone().map(Box::new),
                     ..Overrides::default()
                 };
                 (task.name.clone(), Some(task.name.clone()), overrides)
@@ -275,7 +275,7 @@ fn items_of(
     keys: Vec<String>,
 ) -> Vec<(String, Option<String>, Overrides)> {
     let part = |(key, item): (String, &serde_json::Value)| {
-        let overrides = Overrides { item: Some(item.clone()), ..Overrides::default() };
+        let overrides = Overrides { item: Some(Box::new(item.clone())), ..Overrides::default() };
         (key, None, overrides)
     };
     keys.into_iter().zip(items).map(part).collect()

@@ -47,5 +47,5 @@ fn fits(seen: &Snapshot, name: &str) {
 fn template(seen: &Snapshot, task: &Task) -> Template {
     let key = api::ObjectKey::new(task.namespace(), &*task.spec.template);
     let template = seen.task_templates.get(&key).expect("a bound task has a template");
-    merge::template(&template.spec.template, task.spec.overrides.template.as_ref()).unwrap()
+    merge::template(&template.spec.template, task.spec.overrides.template.as_deref()).unwrap()
 }
