@@ -59,8 +59,8 @@ pub struct TaskTemplateSpec {
     /// Time limit for each attempt, counted from its start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt_timeout: Option<Duration>,
-    /// How the container is started again after it has ended, whatever its exit code. Absent for the
-    /// tasks of a job: there the end of the container is the end of the attempt.
+    /// How the container is started again after it has ended, whatever its exit code. Absent for
+    /// the tasks of a job: there the end of the container is the end of the attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
 }

@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::amounts::Amounts;
+use api::restart::Restart;
 use api::room::HostPort;
 use api::task::report::Report;
+use api::task::{LastExit, ReportState};
 use api::template::Port;
 use jiff::Timestamp;
 use serde::de::Error as _;
@@ -31,7 +33,8 @@ const UNKNOWN_GRACE: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// Its container, and the task that it belongs to.
+    /// Its container, and the task that it belongs to. A restart in place gives it the identity of
+    /// its next container.
     pub identity: Identity,
     /// Number of the binding; 0 for a container that was found and that no task wants.
     pub binding: u32,
@@ -48,6 +51,9 @@ pub struct Attempt {
     /// How it has to be stopped.
     #[serde(default)]
     pub manner: Manner,
+    /// How it is restarted in place; `None` for an attempt that ends with its container.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place: Option<Box<InPlace>>,
     /// How far it has come.
     pub progress: Progress,
     /// What the apiserver has not acknowledged. A newer message replaces an older one.
@@ -71,6 +77,35 @@ pub struct Manner {
     pub timeout_millis: Option<u64>,
 }
 
+/// How an attempt is restarted in place, and what came of its containers so far. Times are on the
+/// agent's clock, if nothing else is said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InPlace {
+    /// What its template says.
+    pub rule: Restart,
+    /// Whether no other node may run it, so that it is never given up here.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_pinned: bool,
+    /// How many times in a row it has ended, or could not be started, since a run that was long
+    /// enough to count as a success.
+    #[serde(default)]
+    pub in_a_row: u32,
+    /// How long its last runs lasted, in milliseconds, the latest last. At most as many as decide
+    /// whether it is flapping.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub runs_millis: Vec<u64>,
+    /// Since when it has not stayed up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub down_since: Option<Timestamp>,
+    /// When its last container that ended had started, on the engine's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_started: Option<Timestamp>,
+    /// How that container ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_exit: Option<LastExit>,
+}
+
 /// How far an attempt has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
@@ -79,6 +114,21 @@ pub enum Progress {
     Starting {
         /// When the start was decided.
         since: Timestamp,
+    },
+    /// Its container ended, or could not be started, and is started again in place after a pause.
+    /// Its identity is that of the container to be started.
+    BackOff {
+        /// When the pause began.
+        since: Timestamp,
+        /// How long it is, in milliseconds.
+        wait_millis: u64,
+        /// When it is over, on the wall clock. For reports alone.
+        until: Timestamp,
+        /// Why it waits, in one word.
+        reason: String,
+        /// Why its start failed, if that is what happened last.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        message: Option<String>,
     },
     /// It was seen running.
     Running {
@@ -168,6 +218,9 @@ pub struct Session {
     pub told_starting: bool,
     /// The delay that the apiserver was told last.
     pub told_trouble: Option<String>,
+    /// Of an attempt that is restarted in place: the state in which the apiserver was told of its
+    /// present pause or run.
+    pub told: Option<ReportState>,
     /// Whether it needs other ports, because something that is not a task holds one of those it was
     /// given from the node's range.
     pub wants_ports: bool,
@@ -233,6 +286,7 @@ impl Attempt {
             ports,
             fixed_ports,
             manner,
+            in_place,
             progress,
             unsent,
             session: _,
@@ -240,7 +294,7 @@ impl Attempt {
         (identity, binding, requests, ports)
             == (&other.identity, &other.binding, &other.requests, &other.ports)
             && (fixed_ports, manner) == (&other.fixed_ports, &other.manner)
-            && (progress, unsent) == (&other.progress, &other.unsent)
+            && (in_place, progress, unsent) == (&other.in_place, &other.progress, &other.unsent)
     }
 
     /// An attempt of which only the identity is known.
@@ -252,6 +306,7 @@ impl Attempt {
             ports: BTreeMap::new(),
             fixed_ports: BTreeMap::new(),
             manner: Manner::default(),
+            in_place: None,
             progress,
             unsent: None,
             session: Session::default(),
@@ -263,8 +318,11 @@ impl Attempt {
     #[must_use]
     pub(crate) fn loaded_at(mut self, now: Timestamp) -> Self {
         let clamp = |time: &mut Timestamp| *time = now.min(*time);
+        if let Some(in_place) = &mut self.in_place {
+            in_place.down_since.iter_mut().for_each(clamp);
+        }
         match &mut self.progress {
-            Progress::Starting { since } => clamp(since),
+            Progress::Starting { since } | Progress::BackOff { since, .. } => clamp(since),
             Progress::Running { seen, .. } => clamp(seen),
             Progress::Stopping { since, delivered, .. } => {
                 clamp(since);
@@ -278,9 +336,10 @@ impl Attempt {
     /// Whether it holds its resources and ports.
     pub fn holds(&self) -> bool {
         match self.progress {
-            Progress::Starting { .. } | Progress::Running { .. } | Progress::Stopping { .. } => {
-                true
-            }
+            Progress::Starting { .. }
+            | Progress::BackOff { .. }
+            | Progress::Running { .. }
+            | Progress::Stopping { .. } => true,
             Progress::Ended | Progress::Refused => false,
         }
     }
@@ -302,6 +361,12 @@ impl Attempt {
     /// Whether it cannot be started before its image has been pulled.
     pub(crate) fn waits_for_image(&self) -> bool {
         self.session.wanted_image.is_some() && matches!(self.progress, Progress::Starting { .. })
+    }
+
+    /// Whether it is started for the first time after its last container ended, so that this one
+    /// may not have let go of its ports yet.
+    pub(crate) fn may_be_held_up_by_its_last(&self) -> bool {
+        self.identity.restart() > 0 && self.session.start_failures == 0
     }
 
     /// Sets the message to send. An older one that was not acknowledged is dropped.

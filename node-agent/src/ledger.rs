@@ -46,6 +46,13 @@ impl Ledger {
         self.attempts.get(identity)
     }
 
+    /// What is known of the newest main container of the attempt that `identity` belongs to.
+    pub(crate) fn current(&self, identity: &Identity) -> Option<&Attempt> {
+        let is_one = |other: &Identity| other.is_main() && other.is_of_same_attempt(identity);
+        let known = self.attempts.range::<Identity, _>(&*identity.of_attempt()..);
+        known.take_while(|(other, _)| is_one(other)).last().map(|(_, attempt)| attempt)
+    }
+
     /// All attempts, by identity.
     pub fn attempts(&self) -> &BTreeMap<Identity, Attempt> {
         &self.attempts

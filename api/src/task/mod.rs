@@ -315,8 +315,8 @@ pub struct TaskStatus {
     /// Whether the task is ready to serve: true while its container runs.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ready: bool,
-    /// Since when the task has been ready without a break, by the clock of the apiserver that stored
-    /// it. Absent while it is not ready.
+    /// Since when the task has been ready without a break, by the clock of the apiserver that
+    /// stored it. Absent while it is not ready.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
     /// Number of restarts in place within this attempt.
@@ -334,9 +334,9 @@ pub struct TaskStatus {
     pub exit_code: Option<i32>,
     /// Why the attempt ended, one word: OOMKilled, Timeout, ImagePull, CannotRun, MountFailed,
     /// PortTaken, NameTaken, InvalidContainer, Refused, StartFailed, Unhealthy, NodeLost,
-    /// Preempted, Drained, Signal, ContainerGone, Restored or Flapping. Absent if the process exited
-    /// by itself. While the task waits to be started again in place: BackOff, Flapping, or why the
-    /// last start failed.
+    /// Preempted, Drained, Signal, ContainerGone, Restored or Flapping. Absent if the process
+    /// exited by itself. While the task waits to be started again in place: BackOff, Flapping, or
+    /// why the last start failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Details of why the attempt ended, or of what delays its start or its stop.

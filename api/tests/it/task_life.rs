@@ -296,14 +296,11 @@ fn a_task_is_ready_since_it_became_ready_without_a_break() {
     let life =
         ["bind n1", "Starting", "Running", "Running", "Starting 1", "Running 1", "Running 2"];
     for (minute, line) in (0..).zip(life) {
-        let change = match change(&task, line) {
-            TaskChange::Report(mut report) if minute == 3 => {
-                // Another report of the same container, which says something new.
-                report.message = Some("cannot send the stop signal".to_owned());
-                TaskChange::Report(report)
-            }
-            change => change,
-        };
+        let mut change = change(&task, line);
+        if let (TaskChange::Report(report), 3) = (&mut change, minute) {
+            // Another report of the same container, which says something new.
+            report.message = Some("cannot send the stop signal".to_owned());
+        }
         let at = now() + jiff::SignedDuration::from_mins(minute);
         let Ok(Applied::Changed(next)) = apply(&task, 1, &change, at) else { panic!("{line}") };
         task = *next;

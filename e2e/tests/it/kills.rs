@@ -1,7 +1,7 @@
 //! Processes are killed in the middle: nothing is lost, nothing is done twice, lost work moves.
 
-use api::task::TaskPhase;
-use api::{Job, Kind as _, Task};
+use api::task::{TaskPhase, TaskSpec};
+use api::{Job, Kind as _, Task, TaskTemplate};
 use serde_json::json;
 
 use e2e::fleet::{self, Fleet, Shape};
@@ -74,4 +74,73 @@ async fn tasks_of_a_killed_agent_whose_containers_are_gone_move() {
         assert_ne!(task.node(), Some("node-1"));
     }
     assert_eq!(ran(&fleet), vec![1; 3]);
+}
+
+/// A task without a job, whose container ends with 3 and is started again in place.
+async fn restarted_in_place(fleet: &Fleet, runtime_image: &str) {
+    let dir = fleet.dir().join("ran");
+    std::fs::create_dir_all(&dir).unwrap();
+    let script = format!("echo ran >> {}/web; exit 3", dir.display());
+    let template: TaskTemplate = serde_json::from_value(json!({
+        "apiVersion": "heliox.dev/v1", "kind": "TaskTemplate",
+        "metadata": { "name": "web-1", "namespace": "default" },
+        "spec": {
+            "owner": { "kind": "Job", "name": "web" },
+            "restart": { "backoff": { "initial": "3s", "factor": 1 }, "rescheduleAfter": "1h" },
+            "template": {
+                "image": runtime_image, "imagePullPolicy": "Never",
+                "command": ["sh", "-c"], "args": [script],
+                "mounts": [{ "path": dir, "hostPath": dir }],
+            },
+        },
+    }))
+    .unwrap();
+    let client = fleet.client();
+    client.api::<TaskTemplate>("default").create(&template).await.unwrap();
+    let spec = TaskSpec {
+        template: "web-1".to_owned(),
+        count: 1,
+        run: 1,
+        attempt: 1,
+        ..TaskSpec::default()
+    };
+    client.api::<Task>("default").create(&Task::new("default", "web-0", spec)).await.unwrap();
+}
+
+fn waits_for_restart(tasks: &[Task], restarts: u32) -> bool {
+    tasks.iter().any(|task| task.status.restarts >= restarts && task.status.restart_at.is_some())
+}
+
+/// The agent is killed in the pause between two containers.
+async fn goes_on_with_restarts(runtime: &'static str) {
+    let mut fleet = Fleet::start(Shape::small(runtime, 1)).await;
+    restarted_in_place(&fleet, &format!("{IMAGE}:1")).await;
+    for restarts in [1, 2, 3] {
+        fleet.wait_for("it waits", |tasks| waits_for_restart(tasks, restarts)).await;
+        fleet.kill("node-1");
+        fleet.run("node-1").await;
+    }
+    let tasks = fleet.wait_for("it goes on", |tasks| waits_for_restart(tasks, 5)).await;
+    let (task, status) = (&tasks[0], &tasks[0].status);
+    assert_eq!((task.spec.attempt, status.reason.as_deref()), (1, Some("BackOff")));
+    assert_eq!(status.last_exit.as_ref().unwrap().exit_code, Some(3));
+    let restarts = usize::try_from(status.restarts).unwrap();
+    assert!(ran(&fleet)[0] >= restarts, "{:?} for {restarts} restarts", ran(&fleet));
+    fleet.kill("node-1");
+    let seen = &fleet.wait_for("it is at rest", |tasks| !tasks.is_empty()).await[0].status.restarts;
+    let begun = ran(&fleet)[0];
+    let told = usize::try_from(*seen).unwrap();
+    assert!(begun <= told + 1, "{begun} containers, of which {told} ended: one was begun twice");
+    fleet.run("node-1").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_goes_on_with_the_restarts_of_processes() {
+    goes_on_with_restarts("process").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_is_killed_goes_on_with_the_restarts_of_containers() {
+    fleet::import_image(IMAGE, "1").await;
+    goes_on_with_restarts("docker").await;
 }

@@ -17,6 +17,7 @@ mod network;
 mod newer;
 mod ports;
 mod promises;
+mod restarts;
 mod restored;
 mod seeds;
 mod stories;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -287,6 +288,47 @@ impl Identity {
         Self { namespace: unknown(), task: unknown(), ..self.clone() }
     }
 
+    /// The attempt's main container with restart number 0, by which the attempt is assigned.
+    #[must_use]
+    pub(crate) fn into_attempt(self) -> Self {
+        Self { container: Cow::Borrowed(MAIN), restart: 0, ..self }
+    }
+
+    /// The same, without a copy if it is that container.
+    pub(crate) fn of_attempt(&self) -> Cow<'_, Self> {
+        if self.is_first_main() {
+            return Cow::Borrowed(self);
+        }
+        Cow::Owned(self.clone().into_attempt())
+    }
+
+    /// The container that follows this one when it is restarted in place; nothing if its number is
+    /// the last one.
+    pub(crate) fn restarted(&self) -> Option<Self> {
+        Some(Self { restart: self.restart.checked_add(1)?, ..self.clone() })
+    }
+
+    /// The first and the last identity that a container of the same attempt can have.
+    pub(crate) fn all_of_attempt(&self) -> RangeInclusive<Self> {
+        // A tilde is greater than all that a container's name may contain.
+        let [first, last] = [("", 0), ("~", u32::MAX)].map(|(container, restart)| {
+            let container = Cow::Borrowed(container);
+            Self { container, restart, ..self.clone() }
+        });
+        first..=last
+    }
+
+    /// Whether both are containers of one attempt.
+    pub(crate) fn is_of_same_attempt(&self, other: &Self) -> bool {
+        (self.attempt, &self.uid) == (other.attempt, &other.uid)
+            && (&self.task, &self.namespace) == (&other.task, &other.namespace)
+    }
+
+    /// Whether it is a main container, whatever its restart number.
+    pub(crate) fn is_main(&self) -> bool {
+        is_main(&self.container)
+    }
+
     fn is_first_main(&self) -> bool {
         is_main(&self.container) && is_first(&self.restart)
     }
@@ -432,6 +474,22 @@ mod tests {
         for stem in ["0a-1_main_0", "0a-1_main_01", "0a-01", "0a-1_a", "0a-1_a_1_2", "0a-1__1"] {
             assert_eq!(Identity::of_file_stem(stem), None, "{stem}");
         }
+    }
+
+    #[test]
+    fn the_containers_of_an_attempt_are_found_together() {
+        let first = Identity::new("default", "web-0", "0af3-77", 2).unwrap();
+        let of = |container, restart| first.clone().of_container(container, restart).unwrap();
+        let all = first.all_of_attempt();
+        for identity in [first.clone(), of("main", u32::MAX), of("a", 0), of("z9-z", 7)] {
+            assert!(all.contains(&identity), "{identity}");
+            assert_eq!(*identity.of_attempt(), first);
+        }
+        for other in [("web-0", "0af3-77", 1), ("web-0", "0af3-77", 3), ("web-1", "0af3-77", 2)] {
+            assert!(!all.contains(&Identity::new("default", other.0, other.1, other.2).unwrap()));
+        }
+        assert_eq!(first.restarted(), Some(of("main", 1)));
+        assert_eq!(of("main", u32::MAX).restarted(), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The folder in which logs are kept after their containers were removed, and how logs are read.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -22,6 +22,10 @@ const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Most bytes of logs of removed containers. Beyond that the oldest are deleted.
 const KEPT_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
+
+/// Most logs that are kept of the containers of one attempt: a container that ends again and again
+/// would otherwise leave one for each of its restarts.
+const RESTARTS_KEPT: usize = 5;
 
 /// Upper bound of what a log takes besides its lines: the unused ends of its files' last blocks,
 /// and a mark.
@@ -63,9 +67,9 @@ impl LogStore {
         read_files(files, options, future::ready(()).boxed()).await
     }
 
-    /// Deletes the logs last written before `before`, and the oldest ones if all together are too
-    /// large, but none of those that are in use (`is_kept`). It deletes all it can even if one
-    /// deletion fails.
+    /// Deletes the logs last written before `before`, the oldest ones of an attempt with many
+    /// restarts, and the oldest ones if all together are too large, but none of those that are in
+    /// use (`is_kept`). It deletes all it can even if one deletion fails.
     pub(crate) fn prune(
         &self,
         before: Timestamp,
@@ -96,13 +100,14 @@ impl LogStore {
             log.files.push(entry.path());
         }
         logs.retain(|stem, _| !is_kept(stem));
+        let many = surplus_restarts(logs.keys());
         let mut bytes: u64 = logs.values().map(|log| log.bytes).sum();
-        let mut oldest_first: Vec<KeptLog> = logs.into_values().collect();
-        oldest_first.sort_by_key(|log| log.written);
+        let mut oldest_first: Vec<(String, KeptLog)> = logs.into_iter().collect();
+        oldest_first.sort_by_key(|(_, log)| log.written);
         let mut stays = Ok(());
-        for log in oldest_first {
+        for (stem, log) in oldest_first {
             let is_old = log.written.is_none_or(|written| written < before);
-            if is_old || bytes > bytes_max {
+            if is_old || bytes > bytes_max || many.contains(&stem) {
                 bytes -= log.bytes;
                 let remove = |file: &PathBuf| remove_if_there(file).map_err(|it| named(file, &it));
                 // A file that cannot be deleted must not prevent the deletion of others, or the
@@ -214,6 +219,22 @@ impl LogStore {
         }
         writer.end().map_err(|error| failed(&error))
     }
+}
+
+/// Those of these names of logs whose attempt has enough newer ones.
+fn surplus_restarts<'a>(stems: impl Iterator<Item = &'a String>) -> BTreeSet<String> {
+    let mut of_attempts: BTreeMap<Identity, BTreeMap<u32, String>> = BTreeMap::new();
+    for stem in stems {
+        if let Some(identity) = Identity::of_file_stem(stem) {
+            let restart = identity.restart();
+            let of_attempt = of_attempts.entry(identity.into_attempt()).or_default();
+            of_attempt.insert(restart, stem.clone());
+        }
+    }
+    let surplus = |of_attempt: BTreeMap<u32, String>| {
+        of_attempt.into_values().rev().skip(RESTARTS_KEPT).collect::<Vec<_>>()
+    };
+    of_attempts.into_values().flat_map(surplus).collect()
 }
 
 /// The files of a log of a removed container.

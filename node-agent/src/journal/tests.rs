@@ -288,3 +288,41 @@ async fn containers_of_one_attempt_are_apart_in_a_journal() {
     begun(&journal, &record).await;
     assert_eq!(journal.load().unwrap(), record);
 }
+
+/// The form in which journals hold restarts in place. A later version must read it.
+#[test]
+fn restarts_in_place_are_written_in_this_form() {
+    let identity = Identity::new("default", "web-0", "0af3", 2).unwrap();
+    let identity = identity.of_container("main", 3).unwrap();
+    let progress = Progress::BackOff {
+        since: Timestamp::UNIX_EPOCH,
+        wait_millis: 4_000,
+        until: Timestamp::UNIX_EPOCH,
+        reason: "BackOff".to_owned(),
+        message: None,
+    };
+    let mut attempt = Attempt::found(identity, progress);
+    attempt.in_place = serde_json::from_value(serde_json::json!({
+        "rule": { "rescheduleAfter": "5m" }, "isPinned": true, "inARow": 3, "runsMillis": [5, 7],
+        "downSince": "1970-01-01T00:00:00Z", "lastStarted": "1970-01-01T00:00:01Z",
+        "lastExit": { "exitCode": 1, "at": "1970-01-01T00:00:02Z" },
+    }))
+    .unwrap();
+    let written = serde_json::to_string(&attempt).unwrap();
+    let expected = concat!(
+        r#"{"identity":{"namespace":"default","task":"web-0","uid":"0af3","attempt":2,"restart":3},"#,
+        r#""binding":0,"requests":{},"ports":{},"#,
+        r#""manner":{"signal":"SIGTERM","graceMillis":10000},"#,
+        r#""inPlace":{"rule":{"rescheduleAfter":"5m"},"isPinned":true,"inARow":3,"#,
+        r#""runsMillis":[5,7],"downSince":"1970-01-01T00:00:00Z","#,
+        r#""lastStarted":"1970-01-01T00:00:01Z","#,
+        r#""lastExit":{"exitCode":1,"at":"1970-01-01T00:00:02Z"}},"#,
+        r#""progress":{"backOff":{"since":"1970-01-01T00:00:00Z","waitMillis":4000,"#,
+        r#""until":"1970-01-01T00:00:00Z","reason":"BackOff"}}}"#,
+    );
+    assert_eq!(written, expected);
+    assert_eq!(serde_json::from_str::<Attempt>(&written).unwrap(), attempt);
+    let job = Attempt::found(attempt.identity.into_attempt(), Progress::Ended);
+    let written = serde_json::to_string(&job).unwrap();
+    assert!(!written.contains("inPlace"), "an earlier agent reads the records of jobs: {written}");
+}

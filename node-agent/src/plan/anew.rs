@@ -12,7 +12,8 @@ use crate::ledger::Ledger;
 
 /// The new state of each attempt; `None` for those that are forgotten.
 ///
-/// * Running attempts are reported again, because the store may not know that they run.
+/// * Running attempts are reported again, because the store may not know that they run; so are
+///   those that wait to be restarted in place.
 /// * Ended attempts whose end was acknowledged are forgotten. If the restored store still wants
 ///   one, its end is read from its container again, or is reported as unknown.
 /// * Messages that were not acknowledged are still sent.
@@ -26,6 +27,13 @@ pub(crate) fn tell_anew(ledger: &Ledger, boot_id: &str) -> BTreeMap<Identity, Op
                 last_message += 1;
                 let running = report(&next, boot_id, ReportState::Running);
                 next.say(last_message, Content::Report(Box::new(running)));
+                changes.insert(identity.clone(), Some(next));
+            }
+            Progress::BackOff { .. } => {
+                let mut next = attempt.clone();
+                last_message += 1;
+                let waits = report(&next, boot_id, ReportState::Starting);
+                next.say(last_message, Content::Report(Box::new(waits)));
                 changes.insert(identity.clone(), Some(next));
             }
             Progress::Ended | Progress::Refused if attempt.unsent.is_none() => {

@@ -4,7 +4,7 @@
 //!
 //! * Whatever the engine answers, an attempt that has to be started is eventually running, ends
 //!   with a sentence that says why it could not start, or is tried again while its report says what
-//!   delays it.
+//!   delays it. One that is restarted in place is tried again after a pause.
 //! * The grace period of a stop begins when the signal was delivered, or when it is certain that it
 //!   never will be.
 
@@ -13,6 +13,7 @@ use api::task::reason;
 
 use super::Action;
 use super::ending::Ending;
+use super::restart::after_failure;
 use crate::attempt::{Attempt, Begun, Progress};
 use crate::engine::EngineError;
 
@@ -55,7 +56,7 @@ pub(crate) enum After {
 pub(crate) fn after_pull(
     attempt: &Attempt,
     outcome: Result<(), &EngineError>,
-    wall: Timestamp,
+    times: (Timestamp, Timestamp),
 ) -> After {
     if !attempt.waits_for_image() {
         return After::Nothing;
@@ -68,7 +69,7 @@ pub(crate) fn after_pull(
             next.session.is_fetched = true;
         }
         Err(EngineError::Refused { reason, message }) => {
-            return After::Ended(Box::new(Ending::failed(reason.as_str(), message.clone(), wall)));
+            return after_failure(attempt, (reason.as_str(), message.clone()), times);
         }
         Err(
             error @ (EngineError::NeedsImage
@@ -79,6 +80,9 @@ pub(crate) fn after_pull(
         ) => {
             let image = attempt.session.wanted_image.as_deref().unwrap_or_default();
             let trouble = format!("cannot pull image {image}, will try again: {error}");
+            if attempt.in_place.is_some() {
+                return after_failure(attempt, (reason::IMAGE_PULL, trouble), times);
+            }
             next.session.trouble = Some(trouble);
         }
     }
@@ -94,7 +98,7 @@ pub(crate) fn after(
     (now, wall): (Timestamp, Timestamp),
 ) -> After {
     match kind {
-        ActionKind::Start { image } => after_start(attempt, image, outcome, wall),
+        ActionKind::Start { image } => after_start(attempt, image, outcome, (now, wall)),
         ActionKind::Signal => after_signal(attempt, outcome, now),
         ActionKind::Kill => after_kill(attempt, outcome),
         ActionKind::Remove => After::Nothing,
@@ -105,7 +109,7 @@ fn after_start(
     attempt: &Attempt,
     image: &str,
     outcome: Result<(), &EngineError>,
-    wall: Timestamp,
+    times: (Timestamp, Timestamp),
 ) -> After {
     if !matches!(attempt.progress, Progress::Starting { .. }) {
         return After::Nothing;
@@ -138,9 +142,9 @@ fn after_start(
             // ever.
             session.is_fetched = false;
             let message = format!("image {image} was pulled, but is missing on the node");
-            return failed(next, &message, wall);
+            return failed(next, message, times);
         }
-        Err(EngineError::Failed { message }) => return failed(next, message, wall),
+        Err(EngineError::Failed { message }) => return failed(next, message.clone(), times),
         Err(error @ (EngineError::Unavailable { .. } | EngineError::Unknown { .. })) => {
             session.trouble = Some(format!("cannot start the container, will try again: {error}"));
         }
@@ -149,12 +153,15 @@ fn after_start(
 }
 
 /// The engine failed to start it. It is tried again, but not for ever.
-fn failed(mut next: Attempt, message: &str, wall: Timestamp) -> After {
+fn failed(mut next: Attempt, message: String, times: (Timestamp, Timestamp)) -> After {
+    if next.in_place.is_some() {
+        return after_failure(&next, (reason::START_FAILED, message), times);
+    }
     let session = &mut next.session;
     session.start_failures = session.start_failures.saturating_add(1);
     if session.start_failures >= START_FAILURES_MAX {
         let message = format!("given up after {START_FAILURES_MAX} tries: {message}");
-        return After::Ended(Box::new(Ending::failed(reason::START_FAILED, message, wall)));
+        return After::Ended(Box::new(Ending::failed(reason::START_FAILED, message, times.1)));
     }
     let tries = format!("try {} of {START_FAILURES_MAX}", session.start_failures);
     session.trouble = Some(format!("{tries} failed: {message}"));

@@ -14,6 +14,7 @@
 mod anew;
 mod answer;
 mod ending;
+mod restart;
 mod start;
 mod stop;
 
@@ -30,7 +31,7 @@ use api::task_template::TaskTemplateSpec;
 use api::template::Port;
 use api::{Task, Timestamp};
 
-use crate::attempt::{Attempt, Content, Progress, Why};
+use crate::attempt::{Attempt, Content, InPlace, Progress, Why};
 use crate::engine::{ContainerSpec, ContainerState, Identity, Signal};
 use crate::ledger::Ledger;
 use crate::resolve::{HostInfo, merged};
@@ -39,6 +40,7 @@ use crate::taken::{Offer, Room};
 pub(crate) use anew::tell_anew;
 pub(crate) use answer::{ActionKind, After, after, after_pull};
 pub(crate) use ending::Ending;
+pub(crate) use restart::after_failure;
 
 /// How often a killed container that still exists is killed again.
 const KILL_AGAIN: Duration = Duration::from_secs(5);
@@ -220,21 +222,15 @@ pub fn plan(view: &View<'_>) -> Plan {
         last_message: view.ledger.last_message(),
     };
     let mut fresh = Vec::new();
-    let mut known = |identity| {
-        let assignment = assignments.get(identity).filter(|assignment| assignment.is_wanted());
-        let attempt = view.ledger.get(identity);
-        match (assignment, attempt.filter(|attempt| is_of(assignment, attempt))) {
-            (None, attempt) => planner.unwanted(identity, attempt),
-            (Some(assignment), Some(attempt)) => planner.wanted(assignment, attempt),
-            (Some(assignment), None) => fresh.push((identity, assignment)),
-        }
-    };
-    match view.which {
-        Which::These(these) => these.iter().for_each(&mut known),
-        Which::All => {
-            let attempts = view.ledger.attempts().keys();
-            let all = assignments.keys().chain(view.containers.keys()).chain(attempts);
-            all.collect::<BTreeSet<_>>().into_iter().for_each(&mut known);
+    for identity in attempts_to_decide(view, assignments) {
+        let assigned = assignments.get_key_value(&*identity);
+        let assigned = assigned.filter(|(_, assignment)| assignment.is_wanted());
+        let assignment = assigned.map(|(_, assignment)| assignment);
+        let attempt = view.ledger.current(&identity);
+        match (assigned, attempt.filter(|attempt| is_of(assignment, attempt))) {
+            (None, _) => planner.unwanted_attempt(&identity),
+            (Some((_, assignment)), Some(attempt)) => planner.wanted(assignment, attempt),
+            (Some(assigned), None) => fresh.push(assigned),
         }
     }
     // The task that was bound first gets the resources first.
@@ -248,12 +244,28 @@ pub fn plan(view: &View<'_>) -> Plan {
     planner.plan
 }
 
+/// The attempts to decide about, each once however many containers it has.
+fn attempts_to_decide<'a>(
+    view: &View<'a>,
+    assignments: &'a BTreeMap<Identity, Assignment>,
+) -> BTreeSet<Cow<'a, Identity>> {
+    match view.which {
+        Which::These(these) => these.iter().map(Identity::of_attempt).collect(),
+        Which::All => {
+            let attempts = view.ledger.attempts().keys();
+            let all = assignments.keys().chain(view.containers.keys()).chain(attempts);
+            all.map(Identity::of_attempt).collect()
+        }
+    }
+}
+
 /// Whether what is known belongs to the wanted binding. A binding that was returned may come again
 /// with a new number.
 fn is_of(assignment: Option<&Assignment>, attempt: &Attempt) -> bool {
     assignment.is_none_or(|assignment| match attempt.progress {
         Progress::Refused => assignment.binding() <= attempt.binding,
         Progress::Starting { .. }
+        | Progress::BackOff { .. }
         | Progress::Running { .. }
         | Progress::Stopping { .. }
         | Progress::Ended => true,
@@ -274,12 +286,14 @@ impl Planner<'_> {
     /// An attempt that is known and wanted.
     fn wanted(&mut self, assignment: &Assignment, attempt: &Attempt) {
         let attempt = &*assignment.with_asked_grace(attempt);
+        let attempt = &*self.with_own_rule(assignment, attempt);
         let identity = &attempt.identity;
         if self.view.busy.contains(identity) {
             self.tell_slow_start(attempt);
             return;
         }
-        let container = self.view.containers.get(identity);
+        let attempt = &*self.clear_others(attempt);
+        let container = self.view.containers.get(&attempt.identity);
         let damage = match container {
             Some(ContainerState::Unreadable { why }) => Some(why.as_str()),
             Some(_) | None => None,
@@ -291,18 +305,58 @@ impl Planner<'_> {
         }
         match &attempt.progress {
             Progress::Starting { .. } => self.starting(assignment, attempt, container),
+            Progress::BackOff { .. } => self.backing_off(assignment, attempt, container),
             Progress::Running { started, .. } => match container {
-                None => self.gone(attempt, Some(*started)),
-                Some(ContainerState::Exited { .. }) => self.ended(attempt, container, None),
+                Some(ContainerState::Exited { .. }) => self.exited(assignment, attempt, container),
                 // Docker restarts nothing of ours, so a container that is merely created was
                 // created again by somebody else.
-                Some(ContainerState::Created) => self.gone(attempt, Some(*started)),
+                None | Some(ContainerState::Created) => {
+                    self.fallen(assignment, attempt, self.gone(Some(*started)));
+                }
                 Some(ContainerState::Running { .. }) => self.running(assignment, attempt),
                 Some(ContainerState::Unreadable { .. }) => (),
             },
             Progress::Stopping { .. } => self.stopping(attempt, container),
             Progress::Ended | Progress::Refused => self.tidy(attempt, container),
         }
+    }
+
+    /// The attempt with what is not in its record: the rule of its restarts, if an agent wrote the
+    /// record that did not know it; and the newest of its containers, if the journal is older than
+    /// that one.
+    fn with_own_rule<'b>(
+        &mut self,
+        assignment: &Assignment,
+        attempt: &'b Attempt,
+    ) -> Cow<'b, Attempt> {
+        let Some(Template::Known(template)) = &assignment.template else {
+            return Cow::Borrowed(attempt);
+        };
+        if template.restart.is_none() || !attempt.holds() {
+            return Cow::Borrowed(attempt);
+        }
+        let mut next = Cow::Borrowed(attempt);
+        if attempt.in_place.is_none() {
+            next.to_mut().in_place = InPlace::of(assignment, template);
+        }
+        if let Some(newest) = self.newest_container(&attempt.identity)
+            && newest.restart() > attempt.identity.restart()
+        {
+            self.turn_into(&attempt.identity, None);
+            let next = next.to_mut();
+            next.identity = newest;
+            next.progress = Progress::Starting { since: self.view.now };
+            next.session.told = None;
+            self.keep(next.clone());
+        }
+        next
+    }
+
+    /// The main container with the greatest restart number among those of an attempt.
+    fn newest_container(&self, identity: &Identity) -> Option<Identity> {
+        let is_one = |other: &Identity| other.is_main() && other.is_of_same_attempt(identity);
+        let known = self.view.containers.range::<Identity, _>(&*identity.of_attempt()..);
+        known.map(|(other, _)| other).take_while(|other| is_one(other)).last().cloned()
     }
 
     /// Reports that the engine's records of an attempt are damaged, or no longer are. Returns the
@@ -318,7 +372,7 @@ impl Planner<'_> {
         Some(match next.progress {
             Progress::Starting { .. } => self.tell_slow_start(&next),
             Progress::Running { .. } | Progress::Stopping { .. } => self.tell_trouble(&next),
-            Progress::Ended | Progress::Refused => next,
+            Progress::BackOff { .. } | Progress::Ended | Progress::Refused => next,
         })
     }
 
@@ -327,36 +381,29 @@ impl Planner<'_> {
         let due = attempt.manner.timeout().map(|timeout| later(*seen, timeout));
         let late = due.filter(|due| *due <= self.view.now).map(|_| Why::TimedOut);
         let Some(why) = assignment.stop().or(late) else {
+            self.tell_run(assignment, attempt);
             return self.wake_at(&attempt.identity, due);
         };
         self.begin_stop(attempt, Some(*started), why);
     }
 
-    fn ended(
+    /// Its container has ended, and nobody had asked it to.
+    fn exited(
         &mut self,
+        assignment: &Assignment,
         attempt: &Attempt,
         container: Option<&ContainerState>,
-        asked: Option<(Why, Timestamp)>,
     ) {
-        if let Some(ending) = container.and_then(|container| Ending::seen(container, asked)) {
-            self.end(attempt, ending);
+        if let Some(ending) = container.and_then(|container| Ending::seen(container, None)) {
+            self.fallen(assignment, attempt, ending);
         }
     }
 
-    fn gone(&mut self, attempt: &Attempt, started: Option<Timestamp>) {
+    fn gone(&self, started: Option<Timestamp>) -> Ending {
         let message = "its container disappeared; its exit code is unknown";
-        self.vanished(attempt, started, (reason::CONTAINER_GONE, message));
-    }
-
-    fn vanished(
-        &mut self,
-        attempt: &Attempt,
-        started: Option<Timestamp>,
-        (why, message): (&str, &str),
-    ) {
-        let mut ending = Ending::failed(why, message, self.view.wall);
+        let mut ending = Ending::failed(reason::CONTAINER_GONE, message, self.view.wall);
         ending.started = started;
-        self.end(attempt, ending);
+        ending
     }
 
     fn end(&mut self, attempt: &Attempt, ending: Ending) {
@@ -386,7 +433,8 @@ impl Planner<'_> {
 
     fn wake_at(&mut self, identity: &Identity, at: Option<Timestamp>) {
         if let Some(at) = at {
-            let wake = self.plan.wakes.entry(identity.clone()).or_insert(at);
+            let attempt = identity.of_attempt().into_owned();
+            let wake = self.plan.wakes.entry(attempt).or_insert(at);
             *wake = at.min(*wake);
         }
     }
@@ -402,6 +450,7 @@ pub(crate) fn end(attempt: &mut Attempt, ending: Ending, message_number: u64, bo
     let limit = limit.map(|limit| format!("longer than attemptTimeout ({limit})"));
     report.message = ending.message.or(limit);
     report.started_at = ending.started.or(report.started_at);
+    report.restart_at = None;
     report.finished_at = Some(ending.finished);
     attempt.progress = Progress::Ended;
     attempt.say(message_number, Content::Report(Box::new(report)));
@@ -412,22 +461,36 @@ fn report(attempt: &Attempt, boot_id: &str, state: ReportState) -> Report {
     let started_at = match &attempt.progress {
         Progress::Running { started, .. } => Some(*started),
         Progress::Stopping { started, .. } => *started,
-        Progress::Starting { .. } | Progress::Ended | Progress::Refused => None,
+        Progress::Starting { .. }
+        | Progress::BackOff { .. }
+        | Progress::Ended
+        | Progress::Refused => None,
     };
+    let (reason, message, restart_at) = match &attempt.progress {
+        Progress::BackOff { reason, message, until, .. } => {
+            (Some(reason.clone()), message.clone(), Some(*until))
+        }
+        Progress::Starting { .. }
+        | Progress::Running { .. }
+        | Progress::Stopping { .. }
+        | Progress::Ended
+        | Progress::Refused => (None, None, None),
+    };
+    let last_exit = attempt.in_place.as_ref().and_then(|in_place| in_place.last_exit.clone());
     Report {
         binding: attempt.binding,
         boot_id: boot_id.to_owned(),
         state,
         ready: state == ReportState::Running,
-        restarts: 0,
+        restarts: attempt.identity.restart(),
         exit_code: None,
-        reason: None,
-        message: None,
+        reason,
+        message,
         started_at,
         finished_at: None,
         ports: attempt.ports.clone(),
-        last_exit: None,
-        restart_at: None,
+        last_exit: last_exit.map(Box::new),
+        restart_at,
     }
 }
 

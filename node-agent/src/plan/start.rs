@@ -4,13 +4,15 @@ use api::task::{ReportState, reason};
 
 use super::ending::Ending;
 use super::{Action, Assignment, Node, Planner, SLOW_START, Template, later, report};
-use crate::attempt::{Attempt, Begun, Content, Manner, Progress, millis};
+use crate::attempt::{Attempt, Begun, Content, InPlace, Manner, Progress, millis};
 use crate::engine::{ContainerSpec, ContainerState, Identity, PullPolicy};
 use crate::resolve::{container_spec, merged, stop_signal};
 
 impl Planner<'_> {
     /// A wanted attempt that is not in the ledger.
     pub(super) fn fresh(&mut self, identity: &Identity, assignment: &Assignment) {
+        let newest = self.newest_container(identity);
+        let identity = newest.as_ref().unwrap_or(identity);
         if self.view.busy.contains(identity) {
             return;
         }
@@ -28,9 +30,11 @@ impl Planner<'_> {
             if assignment.task.spec.next_attempt.is_some() {
                 let message = "it ended after the backup that the cluster was restored from, so its \
                                exit code is unknown";
-                return self.vanished(&attempt, started, (reason::RESTORED, message));
+                let mut ending = Ending::failed(reason::RESTORED, message, self.view.wall);
+                ending.started = started;
+                return self.end(&attempt, ending);
             }
-            return self.gone(&attempt, started);
+            return self.end(&attempt, self.gone(started));
         }
         if let Some(why) = assignment.stop() {
             return self.end(&attempt, Ending::stopped(why, self.view.wall));
@@ -60,6 +64,11 @@ impl Planner<'_> {
         mut attempt: Attempt,
         container: Option<&ContainerState>,
     ) {
+        // Only its template says whether the end of the container is the end of the attempt.
+        let has_ended = matches!(container, Some(ContainerState::Exited { .. }));
+        if has_ended && assignment.template.is_none() {
+            return;
+        }
         attempt.ports.clone_from(&assignment.task.status.ports);
         if let Some(Template::Known(template)) = &assignment.template
             && let Ok(merged) = merged(&assignment.task, template)
@@ -67,7 +76,9 @@ impl Planner<'_> {
             attempt.requests = merged.requests();
             attempt.name_fixed_ports(&merged.ports);
             attempt.manner = manner(&merged, template);
+            attempt.in_place = InPlace::of(assignment, template);
         }
+        let attempt = self.clear_others(&attempt);
         self.starting(assignment, &attempt, container);
     }
 
@@ -90,6 +101,7 @@ impl Planner<'_> {
         attempt.requests = merged.requests();
         attempt.name_fixed_ports(&merged.ports);
         attempt.manner = manner(&merged, template);
+        attempt.in_place = InPlace::of(assignment, template);
         if let Some(shortage) = self.view.node.shortage {
             return Err(Obstacle::Misfit(shortage.to_owned()));
         }
@@ -117,14 +129,17 @@ impl Planner<'_> {
             Some(ContainerState::Running { since }) => {
                 let mut next = attempt.clone();
                 next.progress = Progress::Running { started: *since, seen: self.view.now };
-                if assignment.stop().is_none() {
+                next.session.told = None;
+                next.session.start_failures = 0;
+                // What is restarted in place is reported by `tell_run`.
+                if assignment.stop().is_none() && next.in_place.is_none() {
                     let running = report(&next, self.view.node.boot_id, ReportState::Running);
                     self.say(&mut next, Content::Report(Box::new(running)));
                 }
                 self.keep(next.clone());
                 self.running(assignment, &next);
             }
-            Some(ContainerState::Exited { .. }) => self.ended(attempt, container, None),
+            Some(ContainerState::Exited { .. }) => self.exited(assignment, attempt, container),
             None => match self.view.node.shortage {
                 // Its start has not begun and will not begin here. Another node may have room for
                 // it.
@@ -151,12 +166,12 @@ impl Planner<'_> {
     }
 
     /// The engine did not do it, or the agent crashed in between.
-    fn start_again(&mut self, assignment: &Assignment, attempt: &Attempt) {
+    pub(super) fn start_again(&mut self, assignment: &Assignment, attempt: &Attempt) {
         if let Some(why) = assignment.stop() {
             return self.end(attempt, Ending::stopped(why, self.view.wall));
         }
         let attempt = &self.tell_slow_start(attempt);
-        if attempt.session.wanted_image.is_some() {
+        if attempt.session.wanted_image.is_some() || !self.is_alone(attempt) {
             return;
         }
         let template = match &assignment.template {
@@ -179,7 +194,9 @@ impl Planner<'_> {
         });
         match spec {
             Ok(mut spec) => {
-                if attempt.session.is_fetched && spec.pull_policy == PullPolicy::Always {
+                // Every container of an attempt runs the image that the first one was started with.
+                let is_fetched = attempt.session.is_fetched || attempt.identity.restart() > 0;
+                if is_fetched && spec.pull_policy == PullPolicy::Always {
                     spec.pull_policy = PullPolicy::IfNotPresent;
                 }
                 if next.ports != attempt.ports {
@@ -237,6 +254,10 @@ fn manner(
     Manner {
         signal: merged.stop_signal.clone().unwrap_or_else(|| Manner::default().signal),
         grace_millis: u64::from(merged.grace_seconds()) * 1000,
-        timeout_millis: template.attempt_timeout.map(|timeout| millis(timeout.get())),
+        // What stays up has no time limit.
+        timeout_millis: template
+            .attempt_timeout
+            .filter(|_| template.restart.is_none())
+            .map(|timeout| millis(timeout.get())),
     }
 }

@@ -1,6 +1,8 @@
 //! The end of an attempt on this node: it is requested, enforced and cleaned up. Also handles
 //! containers that nobody wants.
 
+use std::collections::BTreeSet;
+
 use api::Timestamp;
 use api::node::Leftover;
 use api::task::ReportState;
@@ -46,7 +48,10 @@ impl Planner<'_> {
             }
             Some(ContainerState::Exited { .. }) => {
                 let asked = earlier(*asked, self.set_back(*since, *asked));
-                self.ended(attempt, container, Some((*why, asked)));
+                let ending = container.and_then(|it| Ending::seen(it, Some((*why, asked))));
+                if let Some(ending) = ending {
+                    self.end(attempt, ending);
+                }
             }
             Some(ContainerState::Running { .. }) => {
                 let attempt = self.tell_trouble(attempt);
@@ -100,8 +105,19 @@ impl Planner<'_> {
         self.wake_at(&identity, Some(over));
     }
 
+    /// An attempt that nobody wants on this node, with all of its containers.
+    pub(super) fn unwanted_attempt(&mut self, identity: &Identity) {
+        let (view, all) = (self.view, identity.all_of_attempt());
+        let containers = view.containers.range(all.clone()).map(|(identity, _)| identity);
+        let known = view.ledger.attempts().range(all).map(|(identity, _)| identity);
+        let identities: BTreeSet<&Identity> = containers.chain(known).collect();
+        for identity in identities {
+            self.unwanted(identity, view.ledger.get(identity));
+        }
+    }
+
     /// A container that nobody wants on this node, or what is left of it.
-    pub(super) fn unwanted(&mut self, identity: &Identity, attempt: Option<&Attempt>) {
+    fn unwanted(&mut self, identity: &Identity, attempt: Option<&Attempt>) {
         let container = self.view.containers.get(identity);
         let is_busy = self.view.busy.contains(identity);
         let is_unreadable = matches!(container, Some(ContainerState::Unreadable { .. }));
@@ -113,7 +129,13 @@ impl Planner<'_> {
                 requests: attempt.map(|attempt| attempt.requests.clone()).unwrap_or_default(),
                 ports: attempt.map(|it| it.host_ports().collect()).unwrap_or_default(),
             };
-            self.plan.leftovers.insert(identity.clone(), leftover);
+            // One for each attempt. Of its containers only the current one holds resources.
+            let attempt = identity.of_attempt().into_owned();
+            if leftover.requests.is_empty() {
+                self.plan.leftovers.entry(attempt).or_insert(leftover);
+            } else {
+                self.plan.leftovers.insert(attempt, leftover);
+            }
         }
         if is_busy || is_unreadable {
             return;
@@ -143,6 +165,7 @@ impl Planner<'_> {
         match attempt.progress {
             Progress::Stopping { .. } => self.press(&attempt),
             Progress::Starting { .. }
+            | Progress::BackOff { .. }
             | Progress::Running { .. }
             | Progress::Ended
             | Progress::Refused => self.begin_stop(&attempt, Some(started), Why::Unwanted),

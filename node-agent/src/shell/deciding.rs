@@ -13,7 +13,7 @@ use super::work_queue::Due;
 use crate::attempt::{Attempt, Progress};
 use crate::engine::{EngineError, Identity, Reason};
 use crate::plan::{
-    self, ActionKind, After, Ending, Node, Plan, View, after, after_pull, later, plan,
+    self, ActionKind, After, Node, Plan, View, after, after_failure, after_pull, later, plan,
 };
 use crate::resolve::HostInfo;
 
@@ -131,7 +131,13 @@ impl Agent {
     fn follow(&mut self, identity: &Identity, follows: After) {
         match follows {
             After::Nothing => (),
-            After::Known(attempt) => self.put(*attempt),
+            After::Known(attempt) => {
+                // Its own pause takes the place of the engine's, so that a stop need not wait.
+                if matches!(attempt.progress, Progress::BackOff { .. }) {
+                    self.executor.release(identity);
+                }
+                self.put(*attempt);
+            }
             After::Ended(ending) => {
                 let Some(attempt) = self.ledger.get(identity) else { return };
                 let mut attempt = attempt.clone();
@@ -146,8 +152,8 @@ impl Agent {
         let now = Instant::now();
         for identity in self.pulls.done(pulled) {
             let Some(attempt) = self.ledger.get(&identity) else { continue };
-            let wall = self.outside.clock.now();
-            let follows = after_pull(attempt, pulled.outcome.as_ref().copied(), wall);
+            let times = (self.now(), self.outside.clock.now());
+            let follows = after_pull(attempt, pulled.outcome.as_ref().copied(), times);
             if let (After::Known(_), Err(error)) = (&follows, &pulled.outcome) {
                 self.executor.rest(&identity, error, now);
             }
@@ -156,19 +162,22 @@ impl Agent {
         }
     }
 
-    /// The engine refuses to start an attempt, so it has failed, unless other ports may help.
+    /// The engine refuses to start an attempt, so it has failed, unless other ports may help or it
+    /// is restarted in place.
     fn refused(&mut self, identity: &Identity, reason: Reason, message: String) {
-        let now = self.outside.clock.now();
-        let until = later(self.now(), PORT_SHUNNED);
-        if reason == Reason::PortTaken && self.ledger.shun_ports(identity, until) {
+        let times = (self.now(), self.outside.clock.now());
+        let until = later(times.0, PORT_SHUNNED);
+        // Its own container before this one may be what still holds the port.
+        let may_be_its_own =
+            self.ledger.get(identity).is_some_and(Attempt::may_be_held_up_by_its_last);
+        if reason == Reason::PortTaken && !may_be_its_own && self.ledger.shun_ports(identity, until)
+        {
             return info!(%identity, message, "a port is in use by something else; trying others");
         }
         let Some(attempt) = self.ledger.get(identity) else { return };
         if matches!(attempt.progress, Progress::Starting { .. }) {
-            let mut attempt = attempt.clone();
-            let ending = Ending::failed(reason.as_str(), message, now);
-            plan::end(&mut attempt, ending, self.ledger.last_message() + 1, &self.boot_id);
-            self.put(attempt);
+            let follows = after_failure(attempt, (reason.as_str(), message), times);
+            self.follow(&identity.clone(), follows);
         }
     }
 

@@ -169,6 +169,15 @@ impl Executor {
         self.rests.insert((now + wait, identity.clone()));
     }
 
+    /// Ends the pause of a container on which no action is in progress.
+    pub(super) fn release(&mut self, identity: &Identity) {
+        if !self.acting.contains(identity) {
+            self.busy.remove(identity);
+            self.rests.retain(|(_, resting)| resting != identity);
+            self.failures.remove(identity);
+        }
+    }
+
     /// Forgets the failures of containers that are gone.
     pub(super) fn forget(&mut self, keep: impl Fn(&Identity) -> bool) {
         self.failures.retain(|identity, _| keep(identity));

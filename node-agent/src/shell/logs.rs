@@ -24,7 +24,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::answers::{Refused, no_engine};
 use super::served::{LOGS_MAX, Named, Served};
 use crate::engine::log_lines::{Lines, Shown};
-use crate::engine::{EngineError, LogOptions, LogStream};
+use crate::engine::{Engine, EngineError, Identity, LogOptions, LogStream, MAIN};
 
 /// Most records that are sent together, if they are available.
 const BATCH_EVENTS: usize = 512;
@@ -43,6 +43,8 @@ pub(super) struct Question {
     limit_bytes: Option<u64>,
     #[serde(deserialize_with = "of_text")]
     after: Option<Position>,
+    /// Restart number of the container. Default: that of the newest one that has a log.
+    restart: Option<u32>,
 }
 
 fn of_text<'a, T: FromStr, D: Deserializer<'a>>(reader: D) -> Result<Option<T>, D::Error> {
@@ -88,7 +90,7 @@ pub(super) async fn answer(
         Refusal::new(Why::Busy, message)
     })?;
     let engine = served.engine().ok_or_else(no_engine)?;
-    let events = engine.logs(&identity, question.options()).await.map_err(|error| match error {
+    let events = read(engine.as_ref(), identity, &question).await.map_err(|error| match error {
         EngineError::Gone => {
             Refusal::new(Why::NotFound, "this node has no log of this attempt (any more)")
         }
@@ -100,6 +102,29 @@ pub(super) async fn answer(
     })?;
     let frames = stream::unfold(Some(Showing::new(events, &question, place)), Showing::next);
     Ok(Body::from_stream(frames).into_response())
+}
+
+/// The log of the container that a question is about.
+async fn read(
+    engine: &dyn Engine,
+    newest: Identity,
+    question: &Question,
+) -> Result<LogStream, EngineError> {
+    let of_restart = |identity: &Identity, restart| {
+        let of = identity.clone().of_container(MAIN, restart);
+        of.map_err(|error| EngineError::unavailable(error.to_string()))
+    };
+    if let Some(restart) = question.restart {
+        return engine.logs(&of_restart(&newest, restart)?, question.options()).await;
+    }
+    match (engine.logs(&newest, question.options()).await, newest.restart().checked_sub(1)) {
+        // It waits to be started again in place; until then the log of its last container is what
+        // there is.
+        (Err(EngineError::Gone), Some(before)) => {
+            engine.logs(&of_restart(&newest, before)?, question.options()).await
+        }
+        (read, _) => read,
+    }
 }
 
 /// A log that is being sent.
@@ -221,7 +246,7 @@ mod tests {
     #[test]
     fn a_question_is_read() {
         let query = "follow=true&timestamps=false&tailLines=7&sinceTime=2026-11-21T10:00:00Z\
-                     &limitBytes=9&after=5.6&ofANewerVersion=x";
+                     &limitBytes=9&after=5.6&restart=4&ofANewerVersion=x";
         let question = read(query).unwrap();
         let options = LogOptions {
             follow: true,
@@ -230,9 +255,11 @@ mod tests {
             after: Some(Position { file: 5, offset: 6 }),
         };
         assert_eq!((question.options(), question.form()), (options, Form::Text));
-        assert_eq!(question.limit_bytes, Some(9));
+        assert_eq!((question.limit_bytes, question.restart), (Some(9), Some(4)));
         assert_eq!(read("").unwrap(), Question::default());
-        for wrong in ["tailLines=x", "tailLines=-1", "after=x", "sinceTime=x", "limitBytes=x"] {
+        for wrong in
+            ["tailLines=x", "tailLines=-1", "after=x", "restart=-1", "sinceTime=x", "limitBytes=x"]
+        {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

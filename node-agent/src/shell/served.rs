@@ -43,7 +43,8 @@ pub(super) struct Served {
 struct Known {
     /// `None` until it is opened.
     engine: Option<Arc<dyn Engine>>,
-    /// The known containers, by their identities without the task's name.
+    /// The newest known container of each attempt, by the attempt's identity without the task's
+    /// name.
     names: BTreeMap<Identity, Identity>,
 }
 
@@ -104,17 +105,23 @@ impl Served {
         self.with(|known| known.engine.clone())
     }
 
-    /// Remembers an attempt.
+    /// Remembers a container of an attempt, unless a newer one of it is known.
     pub(super) fn remember(&self, identity: &Identity) {
         self.with(|known| {
-            known.names.insert(identity.without_name(), identity.clone());
+            let newest = known
+                .names
+                .entry(identity.without_name().into_attempt())
+                .or_insert_with(|| identity.clone());
+            if newest.restart() < identity.restart() {
+                newest.clone_from(identity);
+            }
             while known.names.len() > NAMES_MAX {
                 known.names.pop_first();
             }
         });
     }
 
-    /// The main container of an attempt, by the task's uid and the attempt's number.
+    /// The newest main container of an attempt, by the task's uid and the attempt's number.
     pub(super) fn find(&self, uid: &str, attempt: u32) -> Option<Identity> {
         // Kept logs are found without the task's name.
         let nameless = Identity::nameless(uid, attempt).ok()?;

@@ -35,9 +35,9 @@ impl Due {
 }
 
 impl WorkQueue {
-    /// These have changed.
+    /// These have changed, or containers of theirs.
     pub(super) fn extend(&mut self, identities: impl IntoIterator<Item = Identity>) {
-        self.changed.extend(identities);
+        self.changed.extend(identities.into_iter().map(Identity::into_attempt));
     }
 
     /// Any may have changed.

@@ -311,6 +311,24 @@ async fn what_the_engine_did_not_tell_is_a_gap_in_what_is_kept() {
 }
 
 #[test]
+fn an_attempt_that_is_restarted_again_and_again_keeps_a_few_logs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, first, _) = store_in(dir.path());
+    let nth = |restart| first.clone().of_container("main", restart).unwrap();
+    let other = Identity::new("default", "t", "0af3", 2).unwrap();
+    for identity in (0..=11).map(nth).chain([other.clone()]) {
+        std::fs::write(store.path(&identity), "x").unwrap();
+        std::fs::write(rotated(&store.path(&identity), 1), "x").unwrap();
+    }
+    let runs = nth(11).file_stem();
+    store.prune_to(Timestamp::UNIX_EPOCH, u64::MAX, |stem| stem == runs).unwrap();
+    let kept: Vec<u32> = (0..=11).filter(|restart| store.has(&nth(*restart))).collect();
+    assert_eq!(kept, [6, 7, 8, 9, 10, 11]);
+    assert!(store.has(&other), "another attempt has its own");
+    assert!(!rotated(&store.path(&nth(5)), 1).exists());
+}
+
+#[test]
 fn the_oldest_logs_go_where_all_are_too_large_together() {
     let dir = tempfile::tempdir().unwrap();
     let store = LogStore::open(dir.path()).unwrap();

@@ -14,7 +14,8 @@ pub struct Program {
     pub duration: Lifetime,
     /// `exit=3`: its exit code.
     pub exit: i32,
-    /// `crash=2`: attempts 1 and 2 end with SIGSEGV; later ones do not.
+    /// `crash=2`: attempts 1 and 2 end with SIGSEGV; later ones do not. Of an attempt that is
+    /// restarted in place each restart counts like another attempt.
     pub crash: u32,
     /// `ignore-term=true`: only KILL ends it early.
     pub ignore_term: bool,

@@ -323,7 +323,8 @@ impl Life {
 }
 
 fn outcome(program: &Program, spec: &ContainerSpec, at: Timestamp) -> End {
-    if spec.identity.attempt() <= program.crash {
+    // A restart in place is one more try, as another attempt is.
+    if spec.identity.attempt().saturating_add(spec.identity.restart()) <= program.crash {
         End { at, code: 128 + SIGSEGV, signal: Some(SIGSEGV) }
     } else {
         End { at, code: program.exit, signal: None }

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 
 use super::*;
 use crate::engine::conformance::{self, Bench, ended, state};
-use crate::engine::{ContainerState, Reason};
+use crate::engine::{ContainerState, MAIN, Reason};
 
 struct SimBench(SimMachine);
 
@@ -81,6 +81,9 @@ async fn a_container_crashes_on_its_first_attempts() {
     second.args = vec!["crash=1".to_owned()];
     engine.create_and_start(&second).await.unwrap();
     assert_eq!(ended(&*engine, &second.identity).await, (0, None));
+    second.identity = spec.identity.of_container(MAIN, 1).unwrap();
+    engine.create_and_start(&second).await.unwrap();
+    assert_eq!(ended(&*engine, &second.identity).await, (0, None), "a restart counts, too");
 }
 
 #[tokio::test(start_paused = true)]

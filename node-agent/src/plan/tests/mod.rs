@@ -3,6 +3,7 @@
 mod answers;
 mod ports;
 mod properties;
+mod restarts;
 mod restored;
 mod stops;
 
@@ -24,6 +25,8 @@ fn at(millis: i64) -> Timestamp {
 struct World {
     tasks: BTreeMap<Identity, Task>,
     template: TaskTemplateSpec,
+    /// Whether the agent has read the template.
+    is_template_read: bool,
     containers: BTreeMap<Identity, ContainerState>,
     ledger: Ledger,
     busy: BTreeSet<Identity>,
@@ -51,6 +54,7 @@ fn world() -> World {
     World {
         tasks: BTreeMap::new(),
         template: serde_json::from_value(template).unwrap(),
+        is_template_read: true,
         containers: BTreeMap::new(),
         ledger: Ledger::default(),
         busy: BTreeSet::new(),
@@ -131,7 +135,8 @@ impl World {
 
     fn plan_for(&self, which: Which<'_>) -> Plan {
         let of = |(identity, task): (&Identity, &Task)| {
-            let template = Some(Template::Known(Arc::new(self.template.clone())));
+            let known = || Template::Known(Arc::new(self.template.clone()));
+            let template = self.is_template_read.then(known);
             (identity.clone(), Assignment { task: Arc::new(task.clone()), template })
         };
         let assignments = self.tasks.iter().map(of).collect();
@@ -185,7 +190,8 @@ impl World {
             };
             self.ledger.heard(&attempt.identity, message.number);
             heard.insert(attempt.identity.clone());
-            let Some(task) = self.tasks.get_mut(&attempt.identity) else { continue };
+            let assigned = attempt.identity.of_attempt();
+            let Some(task) = self.tasks.get_mut(&*assigned) else { continue };
             let action = transition::apply(task, attempt.identity.attempt(), &change, at(self.now));
             if let Ok(transition::Applied::Changed(next)) = action {
                 *task = *next;
@@ -207,7 +213,7 @@ impl World {
 
     /// The engine's answer to an action.
     fn answer(&mut self, index: u32, kind: &ActionKind, outcome: Result<(), &EngineError>) {
-        let attempt = self.ledger.get(&id(index)).unwrap().clone();
+        let attempt = self.ledger.current(&id(index)).unwrap().clone();
         let now = at(self.now);
         let follows = after(&attempt, kind, outcome, (now, now));
         self.follow(attempt, follows);
@@ -215,8 +221,8 @@ impl World {
 
     /// The result of pulling its image.
     fn pulled(&mut self, index: u32, outcome: Result<(), &EngineError>) {
-        let attempt = self.ledger.get(&id(index)).unwrap().clone();
-        let follows = after_pull(&attempt, outcome, at(self.now));
+        let attempt = self.ledger.current(&id(index)).unwrap().clone();
+        let follows = after_pull(&attempt, outcome, (at(self.now), at(self.now)));
         self.follow(attempt, follows);
     }
 
@@ -269,8 +275,8 @@ fn show(plan: &Plan) -> String {
     let mut out = String::new();
     for (identity, change) in &plan.changes {
         let _ = match change {
-            None => writeln!(out, "{}: forget", identity.task()),
-            Some(attempt) => writeln!(out, "{}: {}", identity.task(), show_attempt(attempt)),
+            None => writeln!(out, "{}: forget", name(identity)),
+            Some(attempt) => writeln!(out, "{}: {}", name(identity), show_attempt(attempt)),
         };
     }
     for action in &plan.actions {
@@ -280,7 +286,7 @@ fn show(plan: &Plan) -> String {
             Action::Kill(identity) => ("kill".to_owned(), identity),
             Action::Remove(identity) => ("remove".to_owned(), identity),
         };
-        let _ = writeln!(out, "{what} {}", of.task());
+        let _ = writeln!(out, "{what} {}", name(of));
     }
     for leftover in plan.leftovers.values() {
         let _ = writeln!(out, "leftover {}", leftover.uid);
@@ -291,9 +297,18 @@ fn show(plan: &Plan) -> String {
     out
 }
 
+/// A container: `t-0`, or `t-0/2` after its second restart in place.
+fn name(identity: &Identity) -> String {
+    match identity.restart() {
+        0 => identity.task().to_owned(),
+        restart => format!("{}/{restart}", identity.task()),
+    }
+}
+
 fn show_attempt(attempt: &Attempt) -> String {
     let progress = match attempt.progress {
         Progress::Starting { .. } => "starting",
+        Progress::BackOff { wait_millis, .. } => &format!("waits {wait_millis}"),
         Progress::Running { .. } => "running",
         Progress::Stopping { .. } => "stopping",
         Progress::Ended => "ended",

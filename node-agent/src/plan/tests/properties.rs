@@ -220,6 +220,7 @@ fn one_by_one(world: &World, these: &BTreeSet<Identity>) -> String {
         let known = world.ledger.get(identity).filter(|it| match it.progress {
             Progress::Refused => binding.is_none_or(|binding| binding.number <= it.binding),
             Progress::Starting { .. }
+            | Progress::BackOff { .. }
             | Progress::Running { .. }
             | Progress::Stopping { .. }
             | Progress::Ended => true,
