@@ -178,6 +178,14 @@ impl AttemptLog {
         }
     }
 
+    /// The same of the container before the newest one of its attempt, which was restarted in
+    /// place.
+    #[must_use]
+    pub fn of_container_before(mut self) -> Self {
+        self.question.path.push_str("previous=true&");
+        self
+    }
+
     /// The next updates, up to three. After an end or a failure there are no more.
     pub async fn next(&mut self) -> [Option<LogUpdate>; 3] {
         loop {

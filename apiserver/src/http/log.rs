@@ -34,7 +34,7 @@ pub(super) async fn log(call: Call, place: ObjectPath, query: Query) -> Answer {
         );
         return Err(Refusal::new(Why::NotFound, message).into());
     }
-    let attempt = attempt_of(&task, &query)?;
+    let (attempt, restart) = container_of(&task, &query)?;
     let node = node_of(&task, attempt)?;
     let slot = Arc::clone(&server.log_places).try_acquire_owned().map_err(|_| {
         let message = format!(
@@ -42,7 +42,8 @@ pub(super) async fn log(call: Call, place: ObjectPath, query: Query) -> Answer {
         );
         Refusal::new(Why::Busy, message)
     })?;
-    let path = format!("/logs/{}/{attempt}?{asked}", task.uid());
+    let restart = restart.map(|restart| format!("&restart={restart}")).unwrap_or_default();
+    let path = format!("/logs/{}/{attempt}?{asked}{restart}", task.uid());
     let on_behalf = call.on_behalf(Verb::Get, &place);
     let answer = agents::ask(server, &on_behalf, node, Request::new(Body::empty()), &path).await?;
     // The slot is taken until the body has ended or is dropped.
@@ -107,15 +108,21 @@ pub(super) async fn task(server: &Server, place: &ObjectPath) -> Result<Task, Re
         .map_err(|error| Refusal::new(Why::Internal, error.to_string()))
 }
 
-/// The attempt whose log is requested.
-fn attempt_of(task: &Task, query: &Query) -> Result<u32, Refusal> {
+/// The attempt whose log is requested, and the restart number of its container if that is not the
+/// newest one.
+fn container_of(task: &Task, query: &Query) -> Result<(u32, Option<u32>), Refusal> {
     // The current attempt of a task may have no node yet, and so no log. The one before it has.
     let newest = query.attempt.unwrap_or_else(|| task.newest_attempt_with_a_node());
     if !query.previous {
-        return Ok(newest);
+        return Ok((newest, None));
+    }
+    // What was restarted in place has an earlier container in the same attempt.
+    if let Some(restart) = task.container_before(newest) {
+        return Ok((newest, Some(restart)));
     }
     let earlier = task.status.attempts.iter().rev().map(|past| past.attempt);
-    earlier.filter(|attempt| *attempt < newest).max().ok_or_else(|| {
+    let before = earlier.filter(|attempt| *attempt < newest).max();
+    before.map(|attempt| (attempt, None)).ok_or_else(|| {
         let message = format!("task {:?} has no attempt before attempt {newest}", task.name());
         Refusal::new(Why::NotFound, message)
     })
@@ -214,16 +221,28 @@ mod tests {
         }
         let query =
             |text: &str| Query::parse(&format!("/log?{text}").parse().unwrap(), Asks::Log).unwrap();
-        assert_eq!(attempt_of(&waiting, &query("")), Ok(2), "attempt 3 has no node yet");
-        assert_eq!(attempt_of(&waiting, &query("attempt=3&previous=true")), Ok(2));
-        let told = attempt_of(&waiting, &query("previous=true")).unwrap_err().message;
+        let attempt_of = |task: &Task, text| container_of(task, &query(text)).map(|it| it.0);
+        assert_eq!(attempt_of(&waiting, ""), Ok(2), "attempt 3 has no node yet");
+        assert_eq!(attempt_of(&waiting, "attempt=3&previous=true"), Ok(2));
+        let told = attempt_of(&waiting, "previous=true").unwrap_err().message;
         assert!(
             told.ends_with("no attempt before attempt 2"),
             "attempt 2 is shown without: {told}"
         );
         let waiting = task(spec, [past(1), past(2)].into_iter().collect());
-        assert_eq!(attempt_of(&waiting, &query("previous=true")), Ok(1));
-        assert!(attempt_of(&waiting, &query("attempt=1&previous=true")).is_err());
+        assert_eq!(attempt_of(&waiting, "previous=true"), Ok(1));
+        assert!(attempt_of(&waiting, "attempt=1&previous=true").is_err());
+        let binding = serde_json::json!({ "node": "n1", "attempt": 3, "number": 1, "at": "2026-01-01T00:00:00Z" });
+        let mut restarted = waiting;
+        restarted.spec.binding = serde_json::from_value(binding).unwrap();
+        restarted.status = serde_json::from_value(serde_json::json!({
+            "attempt": 3, "binding": 1, "state": "Running", "restarts": 2, "attempts": [past(2)],
+        }))
+        .unwrap();
+        let container_of = |text| container_of(&restarted, &query(text));
+        assert_eq!(container_of(""), Ok((3, None)));
+        assert_eq!(container_of("previous=true"), Ok((3, Some(1))));
+        assert!(container_of("attempt=2&previous=true").is_err());
         let pending = task(serde_json::json!({ "template": "a" }), serde_json::json!([]));
         assert!(why(&pending, 1).unwrap_err().contains("Pending"));
     }

@@ -13,8 +13,8 @@ use crate::target::Target;
 /// Most attempts that a message names.
 const NAMED_MAX: usize = 5;
 
-/// The attempt whose log is printed: the newest that has a node, or with `--previous` the one
-/// before that, as in kubectl.
+/// The attempt whose log is printed: the newest that has a node, or with `--previous` the one that
+/// the container before had, as in kubectl.
 pub(super) fn chosen(
     task: &Task,
     args: &Logs,
@@ -41,7 +41,9 @@ pub(super) fn chosen(
                 .hint(format!("see its attempts with hctl describe task/{name}")),
         });
     };
-    if !args.previous {
+    // What was restarted in place has an earlier container in the same attempt; the server knows
+    // which.
+    if !args.previous || task.container_before(attempt).is_some() {
         return Ok(attempt);
     }
     attempt_before(task, attempt).ok_or_else(|| {

@@ -68,7 +68,10 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
             printer.did_not_start(&of, &why)?;
             continue;
         }
-        let log = open(connection, &args, &of, GiveUp::default());
+        let mut log = open(connection, &args, &of, GiveUp::default());
+        if args.previous && task.container_before(attempt).is_some() {
+            log = log.of_container_before();
+        }
         let Some(failure) = read(&mut nodes, (task, log), &of, &mut printer).await? else {
             continue;
         };
