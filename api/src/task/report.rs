@@ -223,6 +223,33 @@ mod tests {
         }
     }
 
+    /// An apiserver of an earlier version refuses a whole batch for a field that it does not know.
+    #[test]
+    fn only_a_task_that_is_restarted_in_place_is_reported_with_new_fields() {
+        let read = |text: &str| serde_json::from_str::<Report>(text).unwrap();
+        let mut report = read(r#"{"binding":1,"bootId":"b","state":"Running"}"#);
+        let expected = concat!(
+            r#"{"binding":1,"bootId":"b","state":"Running","ready":false,"restarts":0,"#,
+            r#""exitCode":null,"reason":null,"message":null,"startedAt":null,"finishedAt":null,"#,
+            r#""ports":{}}"#,
+        );
+        assert_eq!(serde_json::to_string(&report).unwrap(), expected);
+        report.restart_at = Some(Timestamp::UNIX_EPOCH);
+        report.last_exit = Some(Box::new(LastExit {
+            exit_code: Some(1),
+            reason: None,
+            message: None,
+            at: Timestamp::UNIX_EPOCH,
+        }));
+        let written = serde_json::to_string(&report).unwrap();
+        let new = concat!(
+            r#","lastExit":{"exitCode":1,"at":"1970-01-01T00:00:00Z"},"#,
+            r#""restartAt":"1970-01-01T00:00:00Z"}"#,
+        );
+        assert_eq!(written, expected.replace("\"ports\":{}}", &format!("\"ports\":{{}}{new}")));
+        assert_eq!(read(&written), report);
+    }
+
     #[test]
     fn what_is_cut_says_how_much() {
         let text = "a".repeat(5_000);

@@ -188,6 +188,26 @@ mod tests {
     }
 
     #[test]
+    fn the_container_before_is_of_the_same_attempt_after_a_restart_in_place() {
+        let args = Args::try_parse_from("hctl logs a-0 -p".split(' ')).unwrap();
+        let Command::Logs(logs) = args.command else { panic!("it is logs") };
+        let before = serde_json::json!([{ "attempt": 2, "run": 2, "phase": "Failed" }]);
+        let status = |restarts: u32| {
+            serde_json::json!({ "attempt": 3, "binding": 1, "state": "Running",
+                                "restarts": restarts, "attempts": before })
+        };
+        let chosen = |restarts| {
+            let mut task = task(&status(restarts));
+            task.spec.binding = serde_json::from_value(serde_json::json!({
+                "node": "n", "attempt": 3, "number": 1, "at": "2026-01-01T00:00:00Z",
+            }))
+            .unwrap();
+            chosen(&task, &logs, None, Timestamp::UNIX_EPOCH).ok()
+        };
+        assert_eq!((chosen(0), chosen(1)), (Some(2), Some(3)));
+    }
+
+    #[test]
     fn an_attempt_that_is_not_the_newest_is_named() {
         let told = |line: &str, printed: &[u32]| {
             let args = Args::try_parse_from(line.split(' ')).unwrap();

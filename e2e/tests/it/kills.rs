@@ -80,7 +80,8 @@ async fn tasks_of_a_killed_agent_whose_containers_are_gone_move() {
 async fn restarted_in_place(fleet: &Fleet, runtime_image: &str) {
     let dir = fleet.dir().join("ran");
     std::fs::create_dir_all(&dir).unwrap();
-    let script = format!("echo ran >> {}/web; exit 3", dir.display());
+    let file = dir.join("web");
+    let script = format!("echo ran >> {0}; wc -l < {0}; exit 3", file.display());
     let template: TaskTemplate = serde_json::from_value(json!({
         "apiVersion": "heliox.dev/v1", "kind": "TaskTemplate",
         "metadata": { "name": "web-1", "namespace": "default" },
@@ -125,6 +126,11 @@ async fn goes_on_with_restarts(runtime: &'static str) {
     assert_eq!((task.spec.attempt, status.reason.as_deref()), (1, Some("BackOff")));
     assert_eq!(status.last_exit.as_ref().unwrap().exit_code, Some(3));
     let restarts = usize::try_from(status.restarts).unwrap();
+    for args in [&["logs", "web-0"][..], &["logs", "web-0", "--previous"]] {
+        // While it waits, its log is that of the container that ended last.
+        let shown: usize = fleet.hctl(args).await.trim().parse().unwrap();
+        assert!(shown >= restarts, "{args:?}: {shown}");
+    }
     assert!(ran(&fleet)[0] >= restarts, "{:?} for {restarts} restarts", ran(&fleet));
     fleet.kill("node-1");
     let seen = &fleet.wait_for("it is at rest", |tasks| !tasks.is_empty()).await[0].status.restarts;

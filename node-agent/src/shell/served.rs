@@ -167,6 +167,16 @@ mod tests {
         assert!(served.find("0af3", 1).is_some());
     }
 
+    #[test]
+    fn the_newest_container_of_an_attempt_is_found() {
+        let served = Served::new(Tasks::new("test").spawner());
+        let first = Identity::new("default", "web-0", "0af3", 1).unwrap();
+        let nth = |restart| first.clone().of_container("main", restart).unwrap();
+        [0, 2, 1].iter().for_each(|restart| served.remember(&nth(*restart)));
+        assert_eq!(served.find("0af3", 1), Some(nth(2)));
+        assert_eq!(served.with(|known| known.names.len()), 1, "a restart takes no further place");
+    }
+
     #[tokio::test(start_paused = true)]
     async fn an_agent_waits_for_its_commands_to_end_though_not_for_ever() {
         let served = Served::new(Tasks::new("test").spawner());
