@@ -85,9 +85,9 @@ pub struct Look {
 }
 
 /// Columns that are left out first if a terminal is too narrow for all of them and a reason.
-const SAY_LEAST: [&str; 15] = [
-    "GPU", "MODE", "VERSION", "RUNTIME", "MODEL", "ZONE", "READY", "TOOK", "ATTEMPT", "PORTS",
-    "STATES", "REPLICAS", "ACTIVE", "FAILED", "MEMORY",
+const SAY_LEAST: [&str; 16] = [
+    "GPU", "MODE", "VERSION", "RUNTIME", "MODEL", "ZONE", "RESTARTS", "READY", "TOOK", "ATTEMPT",
+    "PORTS", "STATES", "REPLICAS", "ACTIVE", "FAILED", "MEMORY",
 ];
 /// Columns that contain a sentence with a reason. They are the last ones of their tables.
 const REASONS: [&str; 2] = ["WHY", "MESSAGE"];

@@ -71,6 +71,7 @@ impl Resource for Task {
                 column("STATUS"),
                 column("READY"),
                 column("ATTEMPT"),
+                column("RESTARTS"),
                 column("NODE"),
                 column("PORTS"),
                 wide("PARTITION"),
@@ -95,6 +96,7 @@ impl Resource for Task {
             self.phase().to_string(),
             said(if self.is_ready() { "yes" } else { "no" }.to_owned()),
             self.spec.attempt.to_string(),
+            said(status.restarts.to_string()),
             or_dash(self.node()),
             said(if ports.is_empty() { NOTHING.to_owned() } else { ports.join(",") }),
             or_dash(self.spec.overrides.partition.as_ref()),
@@ -171,8 +173,8 @@ impl Task {
         Some(format!("{why}, again {when}"))
     }
 
-    /// How the container before this one ended: `restarted 2h ago: OOMKilled (exit 137)`. Nothing if
-    /// there was none.
+    /// How the container before this one ended: `restarted 2h ago: OOMKilled (exit 137)`. Nothing
+    /// if there was none.
     fn restarted(&self, now: Timestamp) -> Option<String> {
         let last = self.status.last_exit.as_ref()?;
         Some(match self.status.started_at {
@@ -250,8 +252,9 @@ impl Task {
             past.phase.to_string(),
             "no".to_owned(),
             past.attempt.to_string(),
+            // The task keeps this, and the ports, only for its current attempt.
+            unknown(),
             or_dash(past.node_name.as_ref()),
-            // The task keeps these only for its current attempt.
             unknown(),
             or_dash(self.spec.overrides.partition.as_ref()),
             run.to_string(),

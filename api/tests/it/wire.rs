@@ -78,7 +78,7 @@ fn rows_say_names_first_and_why_last() {
         mydb  Degraded  LeaderStandby  Manual  2  2  LEADER=1,STANDBY=2,OFFLINE=1  12h  mydb-1 has no LEADER
         data-load-7  Failed  0/1  1/3  2  0  0  -  1h00m  12h  abcdef0123  a Failed: 2 tasks were given up, more than 0
         load  Running  2/10  2  1  5  0  3  1  12h  12h  busybox:1.36  exit 3 x1
-        load-3  Stopping  no  3  n1  http=31000  mydb-0  2  137  12h  load-abcdef0123  12h  stopping for 60s: its node is being drained: limit 64Mi
+        load-3  Stopping  no  3  1  n1  http=31000  mydb-0  2  137  12h  load-abcdef0123  12h  stopping for 60s: its node is being drained: limit 64Mi
     "#]].assert_eq(&rows);
 }
 

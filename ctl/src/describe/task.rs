@@ -39,6 +39,7 @@ pub fn text(task: &Task, now: Timestamp) -> Sheet {
             status.ports.iter().map(|(name, port)| format!("{name}={port}")).collect();
         sheet.field("Ready", if task.is_ready() { "yes" } else { "" });
         sheet.field("Ended", &exit.unwrap_or_default());
+        sheet.field("Restarts", &restarts(task, now));
         sheet.field("Ports", &ports.join(", "));
     }
     let not_before = spec.not_before.filter(|time| *time > now && task.node().is_none());
@@ -58,6 +59,15 @@ pub fn text(task: &Task, now: Timestamp) -> Sheet {
     sheet
 }
 
+/// How often it was restarted in place, and how its last container ended: `2, the last container
+/// ended 3s ago: exit 1`.
+fn restarts(task: &Task, now: Timestamp) -> String {
+    let (count, last) = (task.status.restarts, task.status.last_exit.as_ref());
+    let last =
+        last.map(|last| format!(", the last container ended {} ago: {last}", span(last.at, now)));
+    if count == 0 { String::new() } else { format!("{count}{}", last.unwrap_or_default()) }
+}
+
 /// The command that prints the output of its attempts.
 fn logs(task: &Task) -> String {
     let (name, newest) = (task.name(), task.spec.attempt);
@@ -68,7 +78,7 @@ fn logs(task: &Task) -> String {
         return run.map(|run| format!("hctl logs {name} --run {run}")).unwrap_or_default();
     };
     let which = if attempt < newest { format!(" (attempt {attempt})") } else { String::new() };
-    let before = past().any(|before| before < attempt);
+    let before = past().any(|before| before < attempt) || task.container_before(attempt).is_some();
     let before = if before {
         format!("    before that: hctl logs {name} --previous")
     } else {

@@ -470,6 +470,33 @@ fn a_workflow_tells_what_its_jobs_run_wherever_that_is_written() {
 }
 
 #[test]
+fn a_task_that_was_restarted_in_place_says_how_its_last_container_ended() {
+    let mut restarted = running();
+    restarted.status.restarts = 3;
+    restarted.status.last_exit = serde_json::from_value(json!({
+        "exitCode": 137, "reason": "OOMKilled", "message": "exceeded its memory limit",
+        "at": "2026-01-02T11:50:00Z",
+    }))
+    .unwrap();
+    check(
+        &task::text(&restarted, now()),
+        &expect![[r#"
+            Task media/thumb-1: Running on n1 for 9m, attempt 2
+            Why:      restarted 9m ago: OOMKilled (exit 137): exceeded its memory limit
+            Index:    1 of 3, run 1, partition mydb-0
+            Bound:    10m ago
+            Restarts: 3, the last container ended 10m ago: OOMKilled (exit 137): exceeded its memory limit
+            Ports:    http=31120
+            Runs:     tasktemplate/thumb-1
+            Attempts:
+              ATTEMPT  RUN  STATUS  NODE  EXIT  REASON  TOOK  ENDED
+              1        -    Failed  n2    3     -       5m    15m ago
+            Logs:     hctl logs thumb-1    before that: hctl logs thumb-1 --previous
+        "#]],
+    );
+}
+
+#[test]
 fn at_a_terminal_long_lines_hang_below_what_they_say() {
     let mut failed = running();
     failed.status.message = Some("the program is there but cannot be run on this node".to_owned());
