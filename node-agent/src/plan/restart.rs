@@ -35,7 +35,7 @@ impl InPlace {
     /// How an attempt of this task is restarted in place, if its template says so.
     pub(super) fn of(assignment: &Assignment, template: &TaskTemplateSpec) -> Option<Box<Self>> {
         let rule = template.restart?;
-        let over = assignment.task.spec.overrides.placement.as_ref();
+        let over = assignment.task.spec.overrides.placement.as_deref();
         let placement = merge::placement(&template.placement, over);
         let is_pinned = placement.is_ok_and(|placement| placement.nodes.len() == 1);
         Some(Box::new(Self::begin(rule, is_pinned)))
