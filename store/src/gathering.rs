@@ -23,6 +23,7 @@ pub(crate) struct Transaction {
 #[derive(Debug)]
 pub(crate) struct Effect {
     pub(crate) event: Event,
+    pub(crate) before: Option<Record>,
     pub(crate) lease: Option<LeaseId>,
     pub(crate) lease_before: Option<LeaseId>,
 }
@@ -94,9 +95,9 @@ impl Gathering {
             let lease_before = before.as_ref().and_then(|stored| stored.lease);
             let before = before.map(|stored| stored.record);
             open.changed.insert(key.clone());
-            let event = Event { revision, position, key, now, before };
+            let event = Event { revision, position, key, now };
             open.events.push(event.clone());
-            effects.push(Effect { event, lease, lease_before });
+            effects.push(Effect { event, before, lease, lease_before });
         }
         (Outcome::Done { revision, positions: (first..first + count).collect() }, effects)
     }

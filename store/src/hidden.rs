@@ -77,13 +77,7 @@ mod tests {
         let refused = Outcome::Refused {
             conflicts: vec![Conflict { key: key.clone(), found: Some(record.clone()) }],
         };
-        let event = Event {
-            revision: Revision(2),
-            position: 0,
-            key,
-            now: Some(record.clone()),
-            before: Some(record.clone()),
-        };
+        let event = Event { revision: Revision(2), position: 0, key, now: Some(record.clone()) };
         let page = Page { revision: Revision(2), records: vec![record.clone()], more: false };
         let put = Change::Put { value: SECRET.into(), lease: None };
         // `Debug` could show bytes as text or as a list of numbers.

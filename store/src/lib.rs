@@ -224,11 +224,9 @@ pub struct Event {
     pub position: u32,
     /// The key.
     pub key: Key,
-    /// The new record; nothing if the key was deleted.
+    /// The new record; nothing if the key was deleted. What was there before is not told: a store
+    /// would have to read it for each event, and who watches knows it.
     pub now: Option<Record>,
-    /// The record before. A store may not know it any more if history was compacted since, so
-    /// nothing here does not mean that there was no record.
-    pub before: Option<Record>,
 }
 
 /// Progress of a watch.

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use api::resource_version::ResourceVersion;
 use base::{Backoff, Health, Retry, Rng};
-use bytes::Bytes;
 use futures_util::future::join;
 use store::{Key, List, PAGE_RECORDS_MAX, ReadError, Record, Revision, Store, WatchProgress};
 use tracing::info;
@@ -245,13 +244,12 @@ fn apply(cache: &Cache, news: &WatchProgress, sharing: &mut Sharing) -> Revision
 struct ParsedChange {
     version: ResourceVersion,
     now: Option<Parsed>,
-    last: Option<Bytes>,
 }
 
 impl ParsedChange {
     fn into_change(self, sharing: &mut Sharing) -> Change {
         let now = self.now.map(|parsed| parsed.into_entry(sharing));
-        Change { version: self.version, now, last: self.last }
+        Change { version: self.version, now }
     }
 }
 
@@ -263,12 +261,7 @@ fn change(event: &store::Event, known: Option<&Entry>) -> Option<(Key, ParsedCha
         Some(record) => Some(parsed(record, Some(version), known)?),
         None => None,
     };
-    // A delete is applied even if the store can no longer say what it deleted: the cache knows.
-    let last = match (&now, &event.before) {
-        (None, Some(before)) => parsed(before, Some(version), known).map(Parsed::into_json),
-        _ => None,
-    };
-    Some((Arc::clone(&event.key), ParsedChange { version, now, last }))
+    Some((Arc::clone(&event.key), ParsedChange { version, now }))
 }
 
 #[cfg(test)]
@@ -301,7 +294,6 @@ mod tests {
             position: 0,
             key: there.key.clone(),
             now: is_there.then(|| there.clone()),
-            before: None,
         }
     }
 
@@ -332,10 +324,9 @@ mod tests {
         assert_eq!(filling.reached, Revision(8));
     }
 
-    /// etcd looks up the previous value when it sends an event. If the history was compacted
-    /// meanwhile, a delete comes without it.
+    /// No store tells what a delete has deleted: the cache knows.
     #[test]
-    fn a_delete_without_what_was_before_deletes_and_is_told_under_its_own_version() {
+    fn a_delete_is_told_with_the_last_state_under_its_own_version() {
         let cache = Cache::default();
         apply(&cache, &news(&[event("a", 3, true), event("b", 3, true)]), &mut Sharing::default());
         let there = record("a", 3);
@@ -355,6 +346,35 @@ mod tests {
         assert_eq!(last["data"]["at"], "3");
     }
 
+    /// Only the metadata's version is replaced, whatever else in the object looks like it.
+    #[test]
+    fn the_last_state_of_what_was_deleted_is_otherwise_as_it_was() {
+        for data in [
+            json!({ "at": "3" }),
+            json!({ "text": "\"resourceVersion\":\"3072\"" }),
+            json!({ "resourceVersion": ResourceVersion::of_event(3, 0).to_string() }),
+        ] {
+            let cache = Cache::default();
+            let mut made = event("a", 3, true);
+            let mut object = json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": { "name": "a", "namespace": "n", "annotations": data.clone() },
+                "data": data,
+            });
+            if let Some(record) = &mut made.now {
+                record.value = encode(&object);
+            }
+            apply(&cache, &news(&[made]), &mut Sharing::default());
+            apply(&cache, &news(&[event("a", 5, false)]), &mut Sharing::default());
+            let told = |past: PastEvent<'_>| Some(past.wire());
+            let told = cache.news_after((ResourceVersion::after(4), 10), told).unwrap().news;
+            let last: serde_json::Value = serde_json::from_slice(&told[0]).unwrap();
+            let version = ResourceVersion::of_event(5, 0).to_string();
+            object["metadata"]["resourceVersion"] = version.into();
+            assert_eq!(last, object);
+        }
+    }
+
     #[test]
     fn nothing_that_can_be_logged_shows_what_an_object_holds() {
         const SECRET: &str = "aHVudGVyMi0y";
@@ -369,9 +389,10 @@ mod tests {
         (event.key, event.now) = (key.clone(), Some(there));
         let cache = Cache::default();
         apply(&cache, &news(&[event.clone()]), &mut Sharing::default());
-        (event.revision, event.before) = (Revision(4), event.now.take());
+        let there = event.now.take();
+        event.revision = Revision(4);
         apply(&cache, &news(&[event.clone()]), &mut Sharing::default());
-        (event.revision, event.now) = (Revision(5), event.before.take());
+        (event.revision, event.now) = (Revision(5), there);
         apply(&cache, &news(&[event]), &mut Sharing::default());
         let shown = |past: PastEvent<'_>| Some(format!("{past:?} {past:#?}"));
         let events = cache.news_after((ResourceVersion::default(), 10), shown).unwrap();

@@ -92,9 +92,19 @@ impl Entry {
     }
 }
 
-/// Returns the JSON of an object with another resource version in it.
-fn under(wire: &[u8], version: ResourceVersion) -> Option<Bytes> {
-    let mut object: Value = serde_json::from_slice(wire).ok()?;
+/// Returns the JSON of an object that is at version `from` with another resource version in it.
+fn under(wire: &[u8], from: ResourceVersion, version: ResourceVersion) -> Option<Bytes> {
+    let field = |version| format!("\"resourceVersion\":\"{version}\"");
+    let old = field(from);
+    let text = std::str::from_utf8(wire).ok()?;
+    let mut places = text.match_indices(&old);
+    // Nearly always this text is there once, and it is the metadata's: within a string, its quotes
+    // would be escaped. Another map may have such a key as well, so then the metadata is looked for.
+    if let (Some((at, _)), None) = (places.next(), places.next()) {
+        let (before, after) = (&text[..at], &text[at + old.len()..]);
+        return Some([before, &field(version), after].concat().into());
+    }
+    let mut object: Value = serde_json::from_str(text).ok()?;
     let metadata = object.get_mut("metadata")?.as_object_mut()?;
     metadata.insert("resourceVersion".to_owned(), version.to_string().into());
     serde_json::to_vec(&object).ok().map(Bytes::from)
@@ -103,10 +113,8 @@ fn under(wire: &[u8], version: ResourceVersion) -> Option<Bytes> {
 /// A change of one object, before it is known what it replaces.
 struct Change {
     version: ResourceVersion,
-    /// The new state. `None` for a delete: then `last` is the last state, under the resource
-    /// version of the delete, if the store knows it.
+    /// The new state. `None` for a delete.
     now: Option<Arc<Entry>>,
-    last: Option<Bytes>,
 }
 
 impl Change {
@@ -116,7 +124,7 @@ impl Change {
             return Some(Event::put(now, before));
         }
         let before = before?;
-        let last = self.last.or_else(|| under(&before.wire, self.version));
+        let last = under(&before.wire, before.version, self.version);
         Some(Event::delete(self.version, before, last.unwrap_or_else(|| before.wire.clone())))
     }
 }

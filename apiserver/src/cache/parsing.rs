@@ -58,11 +58,6 @@ pub(super) fn parsed(
 }
 
 impl Parsed {
-    /// The object's JSON.
-    pub(super) fn into_json(self) -> Bytes {
-        Bytes::from(self.wire.json)
-    }
-
     /// The cache entry. It shares equal labels and fields with other entries.
     pub(super) fn into_entry(self, sharing: &mut Sharing) -> Arc<Entry> {
         let Self { kind, key, version, created, uid, wire } = self;

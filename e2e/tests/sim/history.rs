@@ -7,7 +7,7 @@ use api::watch::WatchEventType;
 use api::{KindId, ObjectKey};
 use futures_util::FutureExt as _;
 use runtime::{Any, Snapshot};
-use store::{Event, Record, Revision, Simulated, Store as _};
+use store::{Event, Key, Record, Revision, Simulated, Store as _};
 
 /// What all keys of Heliox start with.
 const PREFIX: &str = "/heliox/v1/";
@@ -18,6 +18,8 @@ pub(crate) struct History {
     next: Revision,
     /// All there is, as of the last revision that was read.
     seen: Snapshot,
+    /// The object at each key of the store: a deletion tells no more than the key.
+    keys: BTreeMap<Key, ObjectKey>,
     log: Vec<Told>,
 }
 
@@ -46,7 +48,8 @@ pub(crate) struct Moment<'a> {
 
 impl History {
     pub(crate) fn new() -> Self {
-        Self { next: Revision(1), seen: Snapshot::default(), log: Vec::new() }
+        let (seen, keys) = (Snapshot::default(), BTreeMap::new());
+        Self { next: Revision(1), seen, keys, log: Vec::new() }
     }
 
     pub(crate) fn seen(&self) -> &Snapshot {
@@ -80,10 +83,11 @@ impl History {
         let (before, now) = match &event.now {
             Some(record) => {
                 let now = object(kind, record);
+                self.keys.insert(event.key.clone(), now.key());
                 (self.seen.insert(now.clone()), Some(now))
             }
             None => {
-                let key = object(kind, event.before.as_ref()?).key();
+                let key = self.keys.remove(&event.key)?;
                 (self.seen.remove(kind, &key), None)
             }
         };

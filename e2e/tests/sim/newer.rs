@@ -1,12 +1,13 @@
 //! A cluster of this version beside an apiserver of a newer one, which adds fields to every object that
 //! there is. Every part goes about its work, and nobody takes one of these fields away.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base::Tasks;
 use serde_json::{Value, json};
-use store::{Event, Expectation, Group, List, Revision, Simulated, Store as _};
+use store::{Event, Expectation, Group, Key, List, Record, Revision, Simulated, Store as _};
 
 use crate::cluster::Cluster;
 use crate::workload;
@@ -59,8 +60,13 @@ async fn write(store: Simulated, lost: Lost) {
     let list = List { prefix: PREFIX.into(), at: None, after: None, limit: 1 };
     let begin = store.list(list).await.unwrap().revision;
     let mut watch = store.watch(PREFIX, Revision(begin.0 + 1)).await.unwrap();
+    let mut last: BTreeMap<Key, Record> = BTreeMap::new();
     loop {
-        for Event { key, now, before, .. } in watch.next().await.unwrap().events {
+        for Event { key, now, .. } in watch.next().await.unwrap().events {
+            let before = match &now {
+                Some(now) => last.insert(key.clone(), now.clone()),
+                None => last.remove(&key),
+            };
             let Some(now) = now.filter(|_| !key.starts_with(NODE_LEASES)) else { continue };
             let Some(object) = document(&now.value) else { continue };
             let known = before.and_then(|before| document(&before.value)).unwrap_or_default();

@@ -155,7 +155,7 @@ impl<'a> Batch<'a> {
     }
 
     fn write(&mut self, effect: &Effect) -> Result<(), redb::Error> {
-        let Effect { event, lease, lease_before } = effect;
+        let Effect { event, before, lease, lease_before } = effect;
         let key = &*event.key;
         let tables = &mut self.tables;
         match &event.now {
@@ -167,7 +167,7 @@ impl<'a> Batch<'a> {
             None => drop(tables.current.remove(key)?),
         }
         let change = (key, event.revision.0);
-        match &event.before {
+        match before {
             Some(record) => encode(
                 record,
                 None,

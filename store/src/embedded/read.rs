@@ -210,14 +210,13 @@ impl Snapshot {
     }
 
     fn event(&self, revision: Revision, position: u32, key: Key) -> Result<Event, redb::Error> {
-        let mut changes = self.changes.range((&*key, revision.0)..=(&*key, u64::MAX))?;
-        let before = changes.next().transpose()?;
-        let before = before.and_then(|(_, before)| decode_before(&key, before.value()));
-        let now = match changes.next().transpose()? {
+        // What this change made is what the next change of the key has stored as the record before.
+        let mut later = self.changes.range((&*key, revision.0 + 1)..=(&*key, u64::MAX))?;
+        let now = match later.next().transpose()? {
             Some((_, before_next)) => decode_before(&key, before_next.value()),
             None => self.get(&key)?,
         };
-        Ok(Event { revision, position, key, now, before })
+        Ok(Event { revision, position, key, now })
     }
 }
 

@@ -51,9 +51,7 @@ fn bytes_of(transaction: &Transaction) -> usize {
     transaction
         .events
         .iter()
-        .map(|event: &Event| {
-            size_of::<Event>() + event.key.len() + record(&event.now) + record(&event.before)
-        })
+        .map(|event: &Event| size_of::<Event>() + event.key.len() + record(&event.now))
         .sum()
 }
 
@@ -73,7 +71,7 @@ mod tests {
             modified: revision,
             position: 0,
         };
-        let event = Event { revision, position: 0, key, now: Some(now), before: None };
+        let event = Event { revision, position: 0, key, now: Some(now) };
         Transaction { revision, events: vec![event] }
     }
 

@@ -85,7 +85,6 @@ impl Shift {
         Event {
             revision: self.shown(event.revision),
             now: event.now.map(|record| self.record(record)),
-            before: event.before.map(|record| self.record(record)),
             ..event
         }
     }

@@ -51,7 +51,6 @@ impl Stream {
         let options = WatchOptions::new()
             .with_range(range.1)
             .with_start_revision(from.max(1))
-            .with_prev_key()
             .with_fragment();
         let mut watcher = client.watch_client().max_decoding_message_size(MESSAGE_BYTES_MAX);
         let opening = watcher.watch(range.0, Some(options));
@@ -273,14 +272,13 @@ struct DecodedEvent {
     position: Option<u32>,
     key: Key,
     now: Option<Record>,
-    before: Option<Record>,
 }
 
 impl DecodedEvent {
     fn at(self, position: u32) -> Event {
-        let Self { revision, key, now, before, .. } = self;
+        let Self { revision, key, now, .. } = self;
         let now = now.map(|record| Record { position, ..record });
-        Event { revision, position, key, now, before }
+        Event { revision, position, key, now }
     }
 }
 
@@ -289,16 +287,15 @@ fn read_event(keys: &Keyspace, event: PbEvent) -> Option<DecodedEvent> {
     let pair = event.kv?;
     let key = keys.key(&pair.key)?;
     let revision = revision(pair.mod_revision);
-    let before = event.prev_kv.and_then(|pair| keys.decode(pair)).map(|before| before.record);
     if event.r#type == DELETE {
-        return Some(DecodedEvent { revision, position: None, key, now: None, before });
+        return Some(DecodedEvent { revision, position: None, key, now: None });
     }
     let Decoded { record, id } = keys.decode(pair)?;
     if id.is_none() {
         warn!("{}", foreign(&key));
     }
     let position = id.map(|_| record.position);
-    Some(DecodedEvent { revision, position, key, now: Some(record), before })
+    Some(DecodedEvent { revision, position, key, now: Some(record) })
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub(crate) struct State {
     current: BTreeMap<Key, Stored>,
     /// Invariant: its revisions have no gap up to the current one.
     log: VecDeque<Transaction>,
+    /// What each change of the log has replaced, by revision and key.
+    replaced: BTreeMap<(Revision, Key), Option<Record>>,
     leases: BTreeMap<LeaseId, Lease>,
     last_lease: u64,
     /// Groups that come late, by when and in which order.
@@ -116,7 +118,8 @@ impl State {
         before: Vec<Option<Stored>>,
     ) -> Outcome {
         let (outcome, effects) = gathering.place(group, before);
-        for Effect { event, lease, .. } in effects {
+        for Effect { event, before, lease, .. } in effects {
+            self.replaced.insert((event.revision, event.key.clone()), before);
             match event.now {
                 Some(record) => drop(self.current.insert(event.key, Stored { record, lease })),
                 None => drop(self.current.remove(&event.key)),
@@ -162,11 +165,12 @@ impl State {
         self.check_kept(revision)?;
         let mut records: BTreeMap<&str, &Record> =
             self.current.iter().map(|(key, stored)| (&**key, &stored.record)).collect();
-        let later = self.log.iter().rev().take_while(|later| later.revision > revision);
-        for event in later.flat_map(|transaction| transaction.events.iter().rev()) {
-            match &event.before {
-                Some(before) => records.insert(&event.key, before),
-                None => records.remove(&*event.key),
+        // From the newest change back. A key changes once at most in a revision.
+        let later = self.replaced.iter().rev().take_while(|((at, _), _)| *at > revision);
+        for ((_, key), before) in later {
+            match before {
+                Some(before) => records.insert(key, before),
+                None => records.remove(&**key),
             };
         }
         let wanted = |key: &str| {
@@ -231,6 +235,7 @@ impl State {
             self.revision = self.revision.max(revision);
             self.compact(self.revision);
             self.log.clear();
+            self.replaced.clear();
         }
         self.current.is_empty()
     }
@@ -239,6 +244,10 @@ impl State {
         self.oldest = self.oldest.max(keep_from.min(self.revision));
         while self.log.front().is_some_and(|transaction| transaction.revision < self.oldest) {
             self.log.pop_front();
+        }
+        let is_old = |(at, _): &(Revision, Key)| *at < self.oldest;
+        while self.replaced.first_key_value().is_some_and(|(change, _)| is_old(change)) {
+            self.replaced.pop_first();
         }
     }
 }

@@ -149,7 +149,6 @@ impl Pair {
                 .map(|event| Event {
                     revision: self.revision(event.revision),
                     now: event.now.map(|record| self.record(record)),
-                    before: event.before.map(|record| self.record(record)),
                     ..event
                 })
                 .collect();

@@ -187,7 +187,7 @@ async fn a_watch_and_a_writer_wait_for_a_member_that_comes_back() {
     assert!(outcomes[0].is_done(), "{outcomes:?}");
     let events = next(&mut watch).await;
     assert_eq!((events.len(), events[0].revision), (1, outcomes[0].done().unwrap()));
-    assert_eq!(events[0].before.as_ref().unwrap().value, "one");
+    assert_eq!(events[0].now.as_ref().unwrap().value, "two");
 }
 
 /// It fell behind what is kept: it says so, rather than leave something out.
