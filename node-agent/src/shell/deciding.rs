@@ -27,7 +27,7 @@ impl Agent {
         self.queue.extend(self.bound.take_changed());
         let now = self.now();
         let Some(due) = self.queue.take_due(now) else { return true };
-        self.look_at_disk().await;
+        self.look_at_disk_anew().await;
         let plan = self.plan(&due, now);
         for (identity, change) in plan.changes {
             self.served.remember(&identity);

@@ -15,6 +15,9 @@ use crate::journal::{ENOUGH_BYTES, LOW_BYTES};
 
 /// How often the disk is checked, besides before each plan.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+/// A check before a plan is left out if the last one is not older than this. When many tasks start
+/// one after the other, there is a plan each millisecond, and a check takes a thread of its own.
+const FRESH: Duration = Duration::from_millis(20);
 /// Least number of files that can be created: enough for a few tasks.
 const FILES_MIN: u64 = 64;
 /// What fails while there is no room, as a description for health reports.
@@ -56,8 +59,15 @@ impl Agent {
         }
     }
 
+    /// Checks the disk before a plan, unless that was just done.
+    pub(super) async fn look_at_disk_anew(&mut self) {
+        if self.disk.looked_at.is_none_or(|at| at.elapsed() >= FRESH) {
+            self.look_at_disk().await;
+        }
+    }
+
     /// Checks how much room the disk has.
-    pub(super) async fn look_at_disk(&mut self) {
+    async fn look_at_disk(&mut self) {
         self.disk.looked_at = Some(Instant::now());
         let free = match self.keeping.free().await {
             Ok(free) => free,
