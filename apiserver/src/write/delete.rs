@@ -1,6 +1,7 @@
 //! Deletes objects: owners, finalizers, running tasks, and namespaces that are not empty.
 
 use api::batch::Propagation;
+use api::completion::End;
 use api::labels::{FINALIZER_FOREGROUND, FINALIZER_ORPHAN, SYSTEM_NAMESPACE};
 use api::object::DEFAULT_NAMESPACE;
 use api::resource_version::ResourceVersion;
@@ -10,12 +11,13 @@ use api::task::TaskState;
 use api::task::transition::TaskChange;
 use api::{Kind as _, KindId, ObjectKey, Task, Timestamp};
 use serde_json::{Value, json};
+use store::Guard;
 
 use super::facts::{Current, Facts, absent};
 use super::object::finalizers;
 use super::owner::Owner;
 use super::refusals::{conflict, not_found, other_uid};
-use super::{Answer, Document, Prepared, task};
+use super::{Answer, Document, Prepared, record, task};
 use crate::{encoding, keys};
 
 /// How to delete an object, and what has to be true for it.
@@ -238,8 +240,13 @@ fn remove(
                 Some(living)
                     if owner.rules.keeps_record && !may_go_unrecorded(task, by, &living) =>
                 {
-                    let (kind, name) = (owner.kind, owner.name);
-                    return refuse(format!("{kind} {name:?} has not recorded how it ended yet"));
+                    let Some(guard) = success_guard(task, owner.uid, facts)? else {
+                        let (kind, name) = (owner.kind, owner.name);
+                        return refuse(format!(
+                            "{kind} {name:?} has not recorded how it ended yet"
+                        ));
+                    };
+                    prepared.guards.push(guard);
                 }
                 Some(_) => (),
                 None => prepared.guards.push(match facts.at(&owner.store_key) {
@@ -264,6 +271,21 @@ fn remove(
     prepared.answer =
         Some(Answer { kind: KindId::Task, key: store_key, object, version: current.version });
     Ok(prepared)
+}
+
+/// If a task has succeeded and the record of its job says so, a guard that the record is there. It
+/// never takes an end back, so it may change otherwise. Then the task need not bear the mark that its
+/// end is recorded.
+fn success_guard(
+    task: &Task,
+    job_uid: &str,
+    facts: &mut Facts<'_>,
+) -> Result<Option<Guard>, Refusal> {
+    if !matches!(task.state(), TaskState::Succeeded) {
+        return Ok(None);
+    }
+    let recorded = record::end_guard(job_uid, task.spec.run, task.spec.index, facts)?;
+    Ok(recorded.and_then(|(end, guard)| (end == End::Succeeded).then_some(guard)))
 }
 
 /// Whether a task of an existing job may be removed although the job has not recorded how it ended.

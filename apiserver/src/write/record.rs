@@ -32,6 +32,20 @@ pub(super) fn bit_guard(
     Ok(current.unchanged(key))
 }
 
+/// How an index ended in this run, if it is recorded, and a guard: its chunk of the record is there,
+/// whatever is recorded in it since.
+pub(super) fn end_guard(
+    job_uid: &str,
+    run: u32,
+    index: u32,
+    facts: &mut Facts<'_>,
+) -> Result<Option<(End, Guard)>, Refusal> {
+    let (chunk, place) = place_of(index);
+    let key = keys::chunk(job_uid, run, chunk);
+    let Some((chunk, current)) = facts.chunk(&key)? else { return Ok(None) };
+    Ok(chunk.spec.bits.get(place).map(|end| (end, current.alive(key))))
+}
+
 /// Records how indexes of one chunk ended.
 pub(super) fn record(
     (job, uid): (&ObjectKey, &str),

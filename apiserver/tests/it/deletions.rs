@@ -186,3 +186,32 @@ async fn only_its_controller_removes_a_deleted_task_that_ran() {
         assert_eq!(world.batch(&[remove]).await[0]["outcome"], goes, "{state}");
     }
 }
+
+/// The record of a job says for good that a task succeeded, whether the task bears a mark or not.
+#[tokio::test(start_paused = true)]
+async fn a_task_whose_success_is_recorded_is_removed_without_its_mark() {
+    let world = World::new().await;
+    let job = world.job("a").await;
+    for (index, state, recorded, goes) in [
+        (0, "Succeeded", "Succeeded", "Done"),
+        (1, "Succeeded", "Failed", "Refused"),
+        (2, "Failed", "Failed", "Refused"),
+    ] {
+        let path = on_a_node(&world, &job, index).await;
+        let uid = world.get(&path).await.json["metadata"]["uid"].clone();
+        let key = json!({ "namespace": "default", "name": format!("a-{index}") });
+        let remove = json!({ "remove": { "key": key, "uid": uid } });
+        let report = json!({ "report": { "binding": 1, "bootId": "b", "state": state } });
+        let report = json!({ "task": { "key": key, "uid": uid, "attempt": 1, "change": report } });
+        let of = json!({ "namespace": "default", "name": "a" });
+        let record = json!({ "record": {
+            "job": of, "uid": job["metadata"]["uid"], "run": 1, "ends": [[index, recorded]],
+        }});
+        for op in [report, record] {
+            assert_eq!(world.batch(&[op]).await[0]["outcome"], "Done");
+        }
+        assert_eq!(world.batch(&[remove]).await[0]["outcome"], goes, "{state}, {recorded}");
+        let left = if goes == "Done" { StatusCode::NOT_FOUND } else { StatusCode::OK };
+        assert_eq!(world.get(&path).await.code, left);
+    }
+}

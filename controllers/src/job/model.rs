@@ -184,7 +184,10 @@ impl World {
                 }
                 let is_done = task.spec.run == self.job.status.run
                     && matches!(task.state(), TaskState::Succeeded);
-                if !task.is_recorded() && (is_done || !task.is_deleting()) {
+                // Without its mark, the record can say so, too, as it is now.
+                let end = self.end_of(task.spec.run, task.spec.index);
+                let is_recorded = task.is_recorded() || is_done && end == Some(End::Succeeded);
+                if !is_recorded && (is_done || !task.is_deleting()) {
                     return Err("it is not recorded".to_owned());
                 }
                 self.tasks.remove(&of.key.name);

@@ -13,7 +13,7 @@ use crate::packing::{self, Parcel, task_bytes};
 
 use super::by_role::Member;
 use super::outcome::{self, Verdict};
-use super::{Course, GROUP_OPS, PlanInput, ROUND_OPS_MAX};
+use super::{Course, GROUP_OPS, PlanInput, ROUND_OPS_MAX, large};
 
 /// The end of a task that is to be recorded.
 struct Fold<'a> {
@@ -24,12 +24,14 @@ struct Fold<'a> {
 /// Groups that record ends, each in one chunk. A group also contains the tasks, under the condition
 /// that they still have this end. Successes need no such condition, since nothing in the run
 /// depends on a success being taken back. So many successes of a chunk are recorded at once, and
-/// their tasks are marked as recorded after that was seen.
+/// their tasks are marked as recorded after that was seen. In a large job all successes are recorded
+/// like this: see [`large::stays_unmarked`].
 pub(super) fn groups(input: &PlanInput<'_>) -> Vec<Group> {
     let mut chunks: BTreeMap<(u32, u32), Vec<Fold<'_>>> = BTreeMap::new();
     let members =
         input.by_role.members.values().map(|member| (member, end_of_member(input, member)));
     let strays = input.by_role.strays.iter().chain(retired(input));
+    let strays = strays.filter(|member| !large::stays_unmarked(input, member));
     let strays = strays.map(|member| (member, end_of_stray(input, member)));
     let ended = members.chain(strays).filter_map(|(member, end)| Some(Fold { member, end: end? }));
     for fold in ended {
@@ -39,7 +41,7 @@ pub(super) fn groups(input: &PlanInput<'_>) -> Vec<Group> {
     let mut groups = Vec::new();
     let mut room = ROUND_OPS_MAX;
     for ((run, _), mut folds) in chunks {
-        if folds.len() > GROUP_OPS {
+        if folds.len() > GROUP_OPS || large::is_large(input) {
             let (news, rest) = folds.into_iter().partition(|fold| is_new_success(input, fold));
             let news: Vec<Fold<'_>> = news;
             groups.extend((!news.is_empty()).then(|| Group::from(record(input, run, &news))));

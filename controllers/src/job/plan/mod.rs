@@ -14,6 +14,7 @@ mod by_role;
 mod cause;
 mod ending;
 mod fold;
+mod large;
 mod objects;
 mod outcome;
 mod record;

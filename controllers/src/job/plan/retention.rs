@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 
 use api::Timestamp;
-use api::job::SMALL_JOB_TASKS_MAX;
 use api::object::Kind as _;
 use api::table::some_of;
 use api::task::{Task, TaskState};
@@ -15,7 +14,7 @@ use super::by_role::Member;
 use super::outcome::Verdict;
 use crate::notice::Notice;
 
-use super::{Course, GROUP_OPS, PlanInput, ROUND_OPS_MAX, steps};
+use super::{Course, GROUP_OPS, PlanInput, ROUND_OPS_MAX, large, steps};
 
 /// How many objects of succeeded tasks, and of other ended tasks, a large job keeps.
 const FINISHED_KEPT: usize = 1_000;
@@ -42,7 +41,7 @@ pub(super) fn removals(input: &PlanInput<'_>) -> Removals {
     for (member, in_the_way) in members.chain(strays).chain(retired(input)) {
         let task = member.task;
         // The object of a task is the only place that says how it ended, until the record has it.
-        if member.verdict != Verdict::Recorded || is_held(task) {
+        if !is_recorded(input, member) || is_held(task) {
             continue;
         }
         let until = finished_at(task).saturating_add(keep).unwrap_or(Timestamp::MAX);
@@ -56,6 +55,11 @@ pub(super) fn removals(input: &PlanInput<'_>) -> Removals {
     let group =
         |tasks: &[&Task]| Group { actions: tasks.iter().copied().map(Action::remove).collect() };
     Removals { groups: gone.chunks(GROUP_OPS).map(group).collect(), wake_at, notice }
+}
+
+/// Whether the end of a task is recorded.
+fn is_recorded(input: &PlanInput<'_>, member: &Member<'_>) -> bool {
+    member.verdict == Verdict::Recorded || large::stays_unmarked(input, member)
 }
 
 /// A task with a finalizer stays until the finalizer is gone: its removal would be refused, and
@@ -101,8 +105,7 @@ fn is_in_the_way(input: &PlanInput<'_>, member: &Member<'_>) -> bool {
 
 /// The recorded tasks of a large job beyond those that are kept.
 fn surplus<'a>(input: &'a PlanInput<'a>) -> BTreeSet<&'a str> {
-    // The objects of a small job cost little, and users expect to see all of them.
-    if input.wanted_tasks.total() <= SMALL_JOB_TASKS_MAX {
+    if !large::is_large(input) {
         return BTreeSet::new();
     }
     let recorded = |succeeded: bool| {
@@ -111,7 +114,7 @@ fn surplus<'a>(input: &'a PlanInput<'a>) -> BTreeSet<&'a str> {
             .members
             .values()
             .chain(&input.by_role.strays)
-            .filter(|member| member.verdict == Verdict::Recorded)
+            .filter(|member| is_recorded(input, member))
             .map(|member| member.task)
             .filter(|task| matches!(task.state(), TaskState::Succeeded) == succeeded)
             .collect();

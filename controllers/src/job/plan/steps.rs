@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use api::job::{SMALL_JOB_TASKS_MAX, is_revision};
+use api::job::is_revision;
 use api::object::Kind as _;
 use api::size::json_bytes;
 use api::table::some_of;
@@ -18,7 +18,9 @@ use crate::packing::{self, Parcel};
 
 use crate::notice::Notice;
 
-use super::{Course, GROUP_OPS, Holder, Plan, PlanInput, ROUND_OPS_MAX, Waiting, ending, objects};
+use super::{
+    Course, GROUP_OPS, Holder, Plan, PlanInput, ROUND_OPS_MAX, Waiting, ending, large, objects,
+};
 
 /// Open task objects that a large job may always have.
 const OPEN_MIN: u32 = 1_000;
@@ -104,7 +106,7 @@ fn limited(input: &PlanInput<'_>, open: u32, limit: u32) -> Option<Waiting> {
 /// How many tasks may be open.
 fn open_limit(input: &PlanInput<'_>) -> u32 {
     let parallelism = input.view.job.spec.parallelism.unwrap_or(u32::MAX);
-    if input.wanted_tasks.total() <= SMALL_JOB_TASKS_MAX {
+    if !large::is_large(input) {
         return parallelism;
     }
     let window = input.by_role.active().saturating_mul(OPEN_PER_ACTIVE).max(OPEN_MIN);

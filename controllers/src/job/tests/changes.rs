@@ -11,6 +11,7 @@ use expect_test::expect;
 use serde_json::json;
 
 use super::{check, report, step, template};
+use crate::action::Action;
 use crate::job::model::World;
 
 #[test]
@@ -388,9 +389,13 @@ fn names_that_collide_when_shortened_block_the_job() {
 fn a_large_job_keeps_a_window_of_task_objects() {
     let spec = JobSpec { count: Some(12_000), template: template("one"), ..JobSpec::default() };
     let mut world = World::new(Job::new("default", "j", spec));
-    let mut most = 0;
+    let (mut most, mut marks) = (0, 0);
     for _ in 0..1_000 {
         let plan = world.plan();
+        let actions = plan.groups.iter().flat_map(|group| &group.actions);
+        let is_mark =
+            |action: &&Action| matches!(action, Action::Task { change: TaskChange::Record, .. });
+        marks += actions.filter(is_mark).count();
         world.act(&plan).unwrap();
         world.check();
         most = most.max(world.tasks.len());
@@ -412,6 +417,8 @@ fn a_large_job_keeps_a_window_of_task_objects() {
     assert_eq!(world.job.status.succeeded, 12_000);
     assert!(most <= 4_000, "open, to be recorded, to be removed, and kept: {most} objects");
     assert_eq!(world.tasks.len(), 1_000);
+    assert_eq!(marks, 0, "tasks that are removed anyway are not marked as recorded first");
+    assert!(world.tasks.values().all(|task| task.is_recorded()), "those that are kept are");
 }
 
 /// Other words for the same template run nothing anew, whether a version before hashed what was
