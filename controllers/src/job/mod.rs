@@ -15,11 +15,12 @@ use api::object::Kind as _;
 use api::{CompletionChunk, Job, KindId, ObjectKey, PartitionSet, Task, TaskTemplate, labels};
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
-use crate::action::{Action, created};
+use crate::action::{Action, Group, created};
 use crate::freed::{self, waits_for_a_name};
 use crate::notice::Notice;
 use crate::throttle::Throttle;
 use crate::tools::Tools;
+use crate::workflow_run::with_next_step;
 use plan::{Holder, Plan, View, is_at_rest, plan, template_name, unwritable};
 
 /// Runs the tasks of jobs.
@@ -72,6 +73,23 @@ impl Controller {
         let notice = Notice { warning: true, reason: "NotWritable", message };
         self.tools.tell(job, vec![notice]).await;
         Ok(Requeue::OnChange)
+    }
+
+    /// Writes groups; a job's end together with what follows it in its run, if that is possible.
+    /// Otherwise the end alone: it must never wait for what follows.
+    async fn write(&self, groups: Vec<Group>) -> Result<Vec<(Group, String)>, ReconcileError> {
+        let mut places = groups.iter().enumerate();
+        let end = places.find_map(|(place, it)| Some((place, with_next_step(&self.tools, it)?)));
+        if let Some((place, end)) = end {
+            let mut together = groups.clone();
+            together[place] = end;
+            match self.tools.write("job", together).await {
+                Ok(never) if never.is_empty() => return Ok(never),
+                Err(ReconcileError::Deposed) => return Err(ReconcileError::Deposed),
+                Ok(_) | Err(ReconcileError::Again(_)) => (),
+            }
+        }
+        self.tools.write("job", groups).await
     }
 
     /// Plans, and plans again until no name that the plan would use belongs to another owner.
@@ -175,7 +193,7 @@ impl runtime::Controller for Controller {
                 Some(wait) => requeue = Requeue::After(wait),
             }
         }
-        if let Some((_, why)) = self.tools.write(Self::NAME, groups).await?.into_iter().next() {
+        if let Some((_, why)) = self.write(groups).await?.into_iter().next() {
             return self.give_up(job, &why).await;
         }
         self.tools.tell(job.as_ref(), notices).await;

@@ -1,6 +1,7 @@
 //! Runs of workflows: jobs in the order of their dependencies.
 
 pub mod plan;
+mod starts;
 #[cfg(test)]
 mod tests;
 
@@ -12,17 +13,14 @@ use api::workflow_run::RunPhase;
 use api::{Job, KindId, ObjectKey, Workflow, WorkflowRun};
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
-use crate::action::{Action, Group, New, created};
+use crate::action::{Action, Group, created};
 use crate::freed::{self, waits_for_a_name};
 use crate::notice::Notice;
 use crate::throttle::Throttle;
 use crate::tools::Tools;
-use plan::first_tasks::{with_first_tasks, without_first_tasks};
+use plan::first_tasks::without_first_tasks;
 use plan::{Plan, View, is_at_rest, plan, unwritable};
-
-/// How many Jobs are made together with their first tasks in one look at a run. The others are made
-/// alone, and their own controller makes their tasks.
-const JOBS_WITH_TASKS_MAX: usize = 10;
+pub(crate) use starts::with_next_step;
 
 /// Brings runs' jobs to their ends.
 #[derive(Debug)]
@@ -66,40 +64,6 @@ impl Controller {
             let actions = never.into_iter().flat_map(|(group, _)| group.actions).collect();
             tried = without_first_tasks(actions).into_iter().map(Group::from).collect();
         }
-    }
-
-    /// Adds first tasks to the first few Jobs that are created. A run may start a thousand jobs at
-    /// once. If all their tasks were written here, a cancellation of the run would wait for 100,000
-    /// writes.
-    fn all_with_first_tasks(&self, groups: Vec<Group>) -> Vec<Group> {
-        let mut room = JOBS_WITH_TASKS_MAX;
-        let with_tasks = |group: Group| {
-            if room == 0 {
-                return group;
-            }
-            let group = self.with_first_tasks(group);
-            room -= usize::from(group.actions.len() > 1);
-            group
-        };
-        groups.into_iter().map(with_tasks).collect()
-    }
-
-    /// Adds first tasks to a group that creates only a Job, unless one of their names is in use. Then
-    /// the job's own controller handles that.
-    fn with_first_tasks(&self, group: Group) -> Group {
-        let [Action::Create(New::Job(job))] = &group.actions[..] else { return group };
-        let Some(all) = with_first_tasks(job, self.tools.clock.now()) else { return group };
-        let groups = std::slice::from_ref(&all);
-        let key = |name: &str| ObjectKey::new(job.namespace(), name);
-        let is_free = self.tools.cache.read(|snapshot| {
-            let tasks = created(groups, KindId::Task);
-            let templates = created(groups, KindId::TaskTemplate);
-            tasks.into_iter().all(|name| snapshot.tasks.get(&key(name)).is_none())
-                && templates
-                    .into_iter()
-                    .all(|name| snapshot.task_templates.get(&key(name)).is_none())
-        });
-        if is_free { all } else { group }
     }
 
     /// The run's own status can never be written: a smaller one says so.
@@ -208,7 +172,7 @@ impl runtime::Controller for Controller {
                     Some(wait) => requeue = Requeue::After(wait),
                 }
             }
-            let groups = self.all_with_first_tasks(groups);
+            let groups = starts::all_with_first_tasks(&self.tools, groups);
             let never = self.write(groups).await?;
             let mut learned = false;
             for (group, why) in &never {

@@ -558,6 +558,9 @@ fn without_counts(status: &WorkflowRunStatus) -> impl PartialEq {
         failed: _,
         cancelled: _,
     } = status;
-    let jobs: Vec<_> = jobs.iter().map(|job| (job.phase, job.job.is_some())).collect();
+    // How far a job is that goes on is like a count: it changes several times in each step. Its end
+    // has to be kept, since its Job may be deleted.
+    let jobs: Vec<_> =
+        jobs.iter().map(|job| Some(job.phase).filter(|phase| phase.is_final())).collect();
     (phase, observed_generation, jobs, suspended_at, message, conditions)
 }

@@ -29,7 +29,7 @@ fn a_job_that_waits_for_a_failure_runs_although_the_run_fails() {
               create w-1-clean
               Running (job d failed: exit 3) 0/1: d Failed (exit 3), x Pending, clean Pending, notify Pending (waits for job clean), after Skipped (job d failed), late Pending (waits for jobs x, clean)
             plan
-              Running (job d failed: exit 3) 0/2: d Failed (exit 3), x Pending, clean Running, notify Pending (waits for job clean), after Skipped (job d failed), late Pending (waits for jobs x, clean)
+              later: Running (job d failed: exit 3) 0/2: d Failed (exit 3), x Pending, clean Running, notify Pending (waits for job clean), after Skipped (job d failed), late Pending (waits for jobs x, clean)
             plan
               create w-1-notify
               Running (job d failed: exit 3) 1/3: d Failed (exit 3), x Cancelled, clean Succeeded, notify Pending, after Skipped (job d failed), late Skipped (job x was cancelled)
@@ -94,7 +94,7 @@ fn a_clean_up_ends_with_a_cancelled_run_and_with_its_time() {
               wakes at 10s
             plan
               change w-1-clean [Cancel(true), CancelReason("job d failed")]
-              Running (job d failed) 0/2: d Failed, clean Running
+              later: Running (job d failed) 0/2: d Failed, clean Running
             plan
               Failed (job d failed) 0/2: d Failed, clean Cancelled
               tells: Failed: job d failed

@@ -6,8 +6,8 @@ use api::{Job, Task, Timestamp};
 use runtime::Any;
 use serde_json::{Value, json};
 
-use super::super::Controller;
 use super::super::plan::first_tasks::{with_first_tasks, without_first_tasks};
+use super::super::starts::all_with_first_tasks;
 use crate::action::{Action, Group, New};
 use crate::job::plan::{View, plan};
 use crate::obedient::tools;
@@ -88,8 +88,8 @@ fn of_what_cannot_be_written_the_job_is_left() {
 #[test]
 fn of_many_jobs_a_few_are_made_with_their_tasks() {
     let plain = |_| Group::from(Action::create(job(json!({ "count": 3 }))));
-    let controller = Controller::new(tools(Vec::new(), NOW).0);
-    let groups = controller.all_with_first_tasks((0..100).map(plain).collect());
+    let tools = tools(Vec::new(), NOW).0;
+    let groups = all_with_first_tasks(&tools, (0..100).map(plain).collect());
     let sizes: Vec<usize> = groups.iter().map(|group| group.actions.len()).collect();
     assert_eq!(sizes, [[3; 10].as_slice(), &[1; 90]].concat());
 }
@@ -99,8 +99,8 @@ fn of_many_jobs_a_few_are_made_with_their_tasks() {
 async fn a_job_is_made_alone_while_a_name_is_not_free() {
     let plain = || Group::from(Action::create(job(json!({ "count": 3 }))));
     let made = |objects: Vec<Any>| {
-        let controller = Controller::new(tools(objects, NOW).0);
-        controller.with_first_tasks(plain()).actions.len()
+        let tools = tools(objects, NOW).0;
+        all_with_first_tasks(&tools, vec![plain()])[0].actions.len()
     };
     assert_eq!(made(Vec::new()), 3);
     let (_, mut tasks, group) = begun(&job(json!({ "count": 3 }))).unwrap();

@@ -7,6 +7,7 @@
 
 mod clean_ups;
 mod first_tasks;
+mod next_step;
 mod sizes;
 mod waiting;
 
@@ -269,7 +270,7 @@ fn jobs_are_made_as_their_dependencies_end() {
             plan
               Running 0/0: a Pending, b Pending (waits for job a), c Pending (waits for job a), d Pending (waits for jobs b, c) + create w-1-a
             plan
-              Running 0/1: a Running, b Pending (waits for job a), c Pending (waits for job a), d Pending (waits for jobs b, c)
+              later: Running 0/1: a Running, b Pending (waits for job a), c Pending (waits for job a), d Pending (waits for jobs b, c)
             plan
               create w-1-b
               create w-1-c
