@@ -3,16 +3,15 @@
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use api::workflow_run::RunPhase;
-use api::{Job, Kind as _, Task, Timestamp, Workflow, WorkflowRun};
+use api::{Job, Kind as _, Task, Timestamp};
 use client::{Client, DeletePropagation, ListOptions, Servers, http_transport};
-use serde_json::json;
 use tokio::time::{Instant, sleep};
 
 use super::limits::{self, Limit};
-use super::workload::{IDLE, LOOK, complete, fleet, no_op, typed};
+use super::workload::{IDLE, LOOK, complete, fleet, no_op};
 use super::{
-    Figure, Sizes, containers, idle, millis, placements, processes, removal, restart, watches,
+    Figure, Sizes, containers, idle, millis, placements, processes, removal, restart, steps,
+    watches,
 };
 use crate::fleet::{ControlPlane, Fleet, program};
 
@@ -20,12 +19,10 @@ use crate::fleet::{ControlPlane, Fleet, program};
 const WRITES_TO_BOUND: u64 = 2;
 /// It is created and bound, has ended and is recorded.
 const WRITES_TO_END: u64 = 4;
-/// A step of a workflow at its least: the end is reported, the next job is there with its task, the
-/// task is bound.
-const COMMITS_OF_A_STEP: u32 = 3;
 
-/// Measures everything; each figure is told of when it is there.
-pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
+/// Measures everything; each figure is told of when it is there. Returns where the time of the steps
+/// went, if they were to be traced.
+pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) -> Vec<String> {
     let (nodes, tasks) = sizes.placements;
     placements::figures(nodes, tasks).into_iter().for_each(&mut tell);
     tell(ready().await);
@@ -47,7 +44,8 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     timed.into_iter().for_each(&mut tell);
     let timed = complete_one(&fleet, sizes.tasks, ("etcd", &limit)).await;
     timed.into_iter().for_each(&mut tell);
-    steps(&fleet, sizes.chain, &limit).await.into_iter().for_each(&mut tell);
+    let (timed, traced) = steps::figures(&fleet, (sizes.chain, sizes.trace_steps), &limit).await;
+    timed.into_iter().for_each(&mut tell);
     if sizes.large > 0 {
         large(&fleet, sizes.large).await.into_iter().for_each(&mut tell);
     }
@@ -66,6 +64,7 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) {
     if sizes.containers > 0 {
         tell(containers::figure(sizes.containers).await);
     }
+    traced
 }
 
 fn between(from: Timestamp, to: Timestamp) -> u64 {
@@ -152,65 +151,6 @@ async fn complete_one(fleet: &Fleet, count: u32, (store, limit): (&str, &Limit))
         Figure::new(whole, ("10 s (10,000)", "1 s"), (millis(took), "ms")).beside(allowed, of),
         Figure::new(each, ("-", "-"), (cpu * 1000 / u64::from(count), "us")),
     ]
-}
-
-fn micros(from: Timestamp, to: Timestamp) -> u64 {
-    u64::try_from(to.duration_since(from).as_micros()).unwrap_or_default()
-}
-
-/// A workflow in which each job follows the one before: from a job's end to the next task's start.
-async fn steps(fleet: &Fleet, jobs: u32, limit: &Limit) -> [Figure; 3] {
-    let step = |number: u32| {
-        let before = number.checked_sub(1).map(|before| json!({ "job": format!("s{before}") }));
-        json!({
-            "name": format!("s{number}"), "count": 1, "template": { "image": "x" },
-            "dependsOn": before.into_iter().collect::<Vec<_>>(),
-        })
-    };
-    let workflow: Workflow = typed(json!({
-        "apiVersion": "heliox.dev/v1", "kind": "Workflow",
-        "metadata": { "name": "chain", "namespace": "default" },
-        "spec": { "jobs": (0..jobs).map(step).collect::<Vec<_>>() },
-    }));
-    let client = fleet.client();
-    client.api::<Workflow>("default").create(&workflow).await.unwrap();
-    loop {
-        let run = client.api::<WorkflowRun>("default").find("chain-1").await;
-        let phase = run.ok().flatten().map(|run| run.status.phase);
-        if phase.is_some_and(RunPhase::is_final) {
-            assert_eq!(phase, Some(RunPhase::Succeeded));
-            break;
-        }
-        sleep(LOOK).await;
-    }
-    let tasks = client.api::<Task>("default").list(&ListOptions::default()).await.unwrap();
-    let task = |number: u32| {
-        let name = format!("chain-1-s{number}-0");
-        tasks.items.iter().find(|task| task.name() == name).unwrap()
-    };
-    let times = |number: u32| {
-        let status = &task(number).status;
-        (status.started_at.unwrap(), status.finished_at.unwrap())
-    };
-    let mut took: Vec<u64> = (1..jobs).map(|it| between(times(it - 1).1, times(it).0)).collect();
-    took.sort_unstable();
-    let allowed = millis(limit.write * COMMITS_OF_A_STEP);
-    let of = format!("{}, {COMMITS_OF_A_STEP} writes", limit.of);
-    let figure = |percent: usize, first, goal| {
-        let what = format!("DAG step: parent ended to child started, p{percent} of {jobs}");
-        let number = took[(took.len() * percent / 100).min(took.len() - 1)];
-        Figure::new(what, (first, goal), (number, "ms")).beside(allowed, of.clone())
-    };
-    let bound = |number: u32| task(number).binding().unwrap().at;
-    let mut calls: Vec<u64> =
-        (0..jobs).map(|number| micros(bound(number), times(number).0)).collect();
-    calls.sort_unstable();
-    let what = format!("bound to the agent's call for a container, p50 of {jobs}");
-    let write = u64::try_from(limit.write.as_micros()).unwrap_or(u64::MAX);
-    let call = Figure::new(what, ("20000 us", "2000 us"), (calls[calls.len() / 2], "us"))
-        .beside(write, format!("{}, 1 write", limit.of));
-    // The first column of the budgets has no p99.
-    [figure(50, "20 ms", "5 ms"), figure(99, "-", "20 ms"), call]
 }
 
 async fn large(fleet: &Fleet, count: u32) -> [Figure; 2] {

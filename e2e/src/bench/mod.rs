@@ -9,6 +9,7 @@ mod placements;
 mod processes;
 mod removal;
 mod restart;
+mod steps;
 mod watches;
 mod workload;
 
@@ -34,6 +35,8 @@ pub struct Sizes {
     pub containers: u32,
     /// Jobs of the workflow in which each follows the one before; at least 2.
     pub chain: u32,
+    /// Whether a client watches that workflow, to tell where the time of its steps goes.
+    pub trace_steps: bool,
     /// Tasks that run while their server is killed; it is not measured where 0.
     pub restart: u32,
     /// Finished jobs that an idle server has; it is not measured where 0.
@@ -84,6 +87,8 @@ pub struct Bound {
 pub struct Report {
     /// The lines.
     pub figures: Vec<Figure>,
+    /// Where the time of the workflow's steps went, as lines; empty unless that was asked for.
+    pub steps: Vec<String>,
     /// The machine's load before and after, as Linux tells it.
     pub load: (String, String),
     /// Its processors.
@@ -102,13 +107,13 @@ pub fn header() -> String {
 pub async fn run(sizes: &Sizes, mut tell: impl FnMut(&Figure)) -> Report {
     let before = load();
     let mut figures = Vec::new();
-    figures::all(sizes, |figure| {
+    let steps = figures::all(sizes, |figure| {
         tell(&figure);
         figures.push(figure);
     })
     .await;
     let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
-    Report { figures, load: (before, load()), cpus }
+    Report { figures, steps, load: (before, load()), cpus }
 }
 
 fn load() -> String {

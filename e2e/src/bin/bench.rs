@@ -30,6 +30,10 @@ struct Args {
     /// Jobs of the workflow in which each follows the one before.
     #[arg(long, default_value_t = 50)]
     chain: u32,
+    /// Also prints where the time of each step of that workflow went. A client watches it meanwhile,
+    /// which makes the steps a little slower.
+    #[arg(long)]
+    trace_steps: bool,
     /// Tasks that run while their server is killed.
     #[arg(long, default_value_t = 50_000)]
     restart: u32,
@@ -60,12 +64,14 @@ async fn main() -> std::io::Result<()> {
         processes,
         containers,
         chain,
+        trace_steps: args.trace_steps,
         restart,
         finished,
         idle,
     };
     let report = bench::run(&sizes, |figure| println!("{figure}")).await;
     println!("{}", report.footer());
+    report.steps.iter().for_each(|line| println!("{line}"));
     if let Some(file) = args.json {
         std::fs::write(file, report.to_json().to_string())?;
     }

@@ -13,6 +13,7 @@ async fn every_figure_is_measured() {
         processes: 10,
         containers: 8,
         chain: 3,
+        trace_steps: true,
         restart: 100,
         finished: 20,
         idle,
@@ -34,4 +35,6 @@ async fn every_figure_is_measured() {
     assert!(missing.is_empty(), "{missing:?}");
     assert_eq!(report.to_json()["figures"].as_array().unwrap().len(), report.figures.len());
     assert_eq!(told.len(), report.figures.len());
+    // A title, two steps, and the median of each part.
+    assert_eq!(report.steps.len(), 4, "{:?}", report.steps);
 }
