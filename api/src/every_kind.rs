@@ -21,6 +21,7 @@ macro_rules! every_kind {
             Workflow, workflows: $crate::Workflow;
             WorkflowRun, workflow_runs: $crate::WorkflowRun;
             Job, jobs: $crate::Job;
+            Service, services: $crate::Service;
             CompletionChunk, completion_chunks: $crate::CompletionChunk;
             PartitionSet, partition_sets: $crate::PartitionSet;
             TaskTemplate, task_templates: $crate::TaskTemplate;

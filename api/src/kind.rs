@@ -36,6 +36,8 @@ pub enum KindId {
     WorkflowRun,
     /// A set of tasks that complete.
     Job,
+    /// A set of tasks that stay up.
+    Service,
     /// 8,192 indexes of a job run's completion record.
     CompletionChunk,
     /// A thing cut into partitions.
@@ -318,6 +320,23 @@ impl KindId {
                     }
                 }
             }
+            KindId::Service => {
+                const {
+                    &Info {
+                        kind: "Service",
+                        plural: "services",
+                        singular: "service",
+                        short: &["svc"],
+                        subresources: &[Subresource::Status, Subresource::Scale],
+                        fields: &["status.phase", "spec.suspend"],
+                        phases: phases::SERVICE,
+                        in_all: true,
+                        is_observed: true,
+                        task_label: Some(labels::SERVICE),
+                        ..OURS
+                    }
+                }
+            }
             KindId::CompletionChunk => {
                 const {
                     &Info {
@@ -477,6 +496,7 @@ mod tests {
     fn phases_are_those_of_the_types() {
         assert_eq!(KindId::Task.phases(), words::<crate::task::TaskPhase>());
         assert_eq!(KindId::Job.phases(), words::<crate::job::JobPhase>());
+        assert_eq!(KindId::Service.phases(), words::<crate::service::ServicePhase>());
         assert_eq!(KindId::WorkflowRun.phases(), words::<crate::workflow_run::RunPhase>());
         assert_eq!(KindId::Node.phases(), words::<crate::node::NodePhase>());
     }

@@ -9,6 +9,8 @@ pub const RUN: &str = "heliox.dev/run";
 pub const RUN_NUMBER: &str = "heliox.dev/run-number";
 /// Label: the Job that a task belongs to.
 pub const JOB: &str = "heliox.dev/job";
+/// Label: the Service that a task belongs to.
+pub const SERVICE: &str = "heliox.dev/service";
 /// Label: the revision of the object that made this one.
 pub const REVISION: &str = "heliox.dev/revision";
 /// Annotation of a workflow run that its workflow started by itself: the `metadata.generation` of
@@ -29,4 +31,4 @@ pub const ORPHANED: &str = "heliox.dev/orphaned";
 
 /// Labels by which Heliox finds what it made for an owner. They cannot be changed after an object
 /// was created, because controllers decide by them.
-pub const OF_OWNER: [&str; 5] = [WORKFLOW, RUN, RUN_NUMBER, REVISION, JOB];
+pub const OF_OWNER: [&str; 6] = [WORKFLOW, RUN, RUN_NUMBER, REVISION, JOB, SERVICE];

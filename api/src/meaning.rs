@@ -14,6 +14,7 @@ use crate::every_kind::WithType;
 use crate::kind::KindId;
 use crate::placement::{Constraint, REPLACE_AFTER};
 use crate::resource::Resource;
+use crate::service::{HISTORY as HISTORY_OF_SERVICE, ROLLOUT_TIMEOUT};
 use crate::template::GRACE_SECONDS;
 use crate::workflow::HISTORY;
 
@@ -72,6 +73,69 @@ pub(crate) fn partition_set(document: &mut Document) {
 /// A Job's spec.
 pub(crate) fn job_spec(document: &mut Document) {
     job(document, &Map::new());
+}
+
+/// How containers are started again.
+pub fn restart(document: &mut Document) {
+    let parts = [
+        ("backoff", vec![("initial", json!("1s")), ("factor", json!(2)), ("max", json!("5m"))]),
+        ("flapping", vec![("runs", json!(10)), ("within", json!("1m"))]),
+    ];
+    for (part, defaults) in parts {
+        if let Some(own) = document.get_mut(part).and_then(Value::as_object_mut) {
+            for field in ["initial", "max", "within"] {
+                own.get_mut(field).into_iter().for_each(duration);
+            }
+            leave_out(own, &defaults, &Map::new());
+        }
+    }
+    document.get_mut("rescheduleAfter").into_iter().for_each(duration);
+    let defaults =
+        [("backoff", json!({})), ("flapping", json!({})), ("rescheduleAfter", json!("5m"))];
+    leave_out(document, &defaults, &Map::new());
+    document.sort_keys();
+}
+
+/// A Service's spec.
+pub(crate) fn service(document: &mut Document) {
+    if let Some(own) = document.get_mut("template").and_then(Value::as_object_mut) {
+        template(own, &Map::new());
+    }
+    if let Some(own) = document.get_mut("placement").and_then(Value::as_object_mut) {
+        placement(own, &Map::new());
+    }
+    if let Some(own) = document.get_mut("restart").and_then(Value::as_object_mut) {
+        restart(own);
+    }
+    if let Some(rollout) = document.get_mut("rollout").and_then(Value::as_object_mut) {
+        rollout.get_mut("timeout").into_iter().for_each(duration);
+        let timeout = ROLLOUT_TIMEOUT.to_string();
+        let defaults = [
+            ("parallelism", json!(1)),
+            ("batches", json!(false)),
+            ("order", json!("StopFirst")),
+            ("timeout", json!(timeout)),
+            ("minReadySeconds", json!(0)),
+            ("maxFailedTasks", json!(0)),
+            ("onFailure", json!("Pause")),
+            ("suspend", json!(false)),
+        ];
+        leave_out(rollout, &defaults, &Map::new());
+    }
+    let is_per_node = document.get("perNode") == Some(&json!(true));
+    if !is_per_node {
+        leave_out(document, &[("replicas", json!(1))], &Map::new());
+    }
+    let defaults = [
+        ("perNode", json!(false)),
+        ("placement", json!({})),
+        ("restart", json!({})),
+        ("priority", json!(0)),
+        ("rollout", json!({})),
+        ("suspend", json!(false)),
+        ("revisionHistoryLimit", json!(HISTORY_OF_SERVICE)),
+    ];
+    leave_out(document, &defaults, &Map::new());
 }
 
 /// A Workflow's spec.

@@ -107,6 +107,12 @@ pub fn task(job: &str, part: &str) -> String {
     bounded(&format!("{job}-{part}"))
 }
 
+/// The name of a service's task: `<service>-<revision>-<slot>`. The slot is a number, or the name of
+/// the node of a service that has one task on each.
+pub fn service_task(service: &str, revision: u32, slot: &str) -> String {
+    bounded(&format!("{service}-{revision}-{slot}"))
+}
+
 /// The name of a job in a run: `<run>-<job>`.
 pub fn job_in_run(run: &str, job: &str) -> String {
     bounded(&format!("{run}-{job}"))

@@ -48,7 +48,7 @@ impl fmt::Display for Owner {
 
 /// Kinds whose objects may own tasks and templates. What else such a kind must implement is listed
 /// in the apiserver's `write/owner.rs`.
-pub const OWNERS: [KindId; 1] = [KindId::Job];
+pub const OWNERS: [KindId; 2] = [KindId::Job, KindId::Service];
 
 /// The kind of this name, if it may own tasks.
 pub fn owning_kind(kind: &str) -> Option<KindId> {
@@ -59,7 +59,7 @@ pub fn owning_kind(kind: &str) -> Option<KindId> {
 pub(crate) fn validate(owner: &Owner, path: &str, found: &mut Vec<Violation>) {
     if owning_kind(&owner.kind).is_none() {
         let why = format!("no tasks belong to a {:?}", owner.kind);
-        found.push(Violation::new(format!("{path}.kind"), why).hint("write Job"));
+        found.push(Violation::new(format!("{path}.kind"), why).hint("write Job or Service"));
     }
     if let Some(problem) = names::problem(&owner.name) {
         found.push(Violation::new(format!("{path}.name"), problem));
@@ -101,13 +101,13 @@ mod tests {
 
     #[test]
     fn an_owner_of_a_newer_version_is_shown_and_is_no_job() {
-        let owner = Owner { kind: "Service".to_owned(), name: "web".to_owned() };
-        assert_eq!((owner.to_string(), owner.name_as(KindId::Job)), ("service/web".to_owned(), ""));
+        let owner = Owner { kind: "Machine".to_owned(), name: "web".to_owned() };
+        assert_eq!((owner.to_string(), owner.name_as(KindId::Job)), ("machine/web".to_owned(), ""));
         let mut found = Vec::new();
         validate(&owner, "spec.owner", &mut found);
         assert_eq!(
             found[0].to_string(),
-            "spec.owner.kind: no tasks belong to a \"Service\" (write Job)"
+            "spec.owner.kind: no tasks belong to a \"Machine\" (write Job or Service)"
         );
     }
 }

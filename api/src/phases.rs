@@ -34,5 +34,8 @@ pub(crate) const JOB: &[&str] =
     &["Pending", "Running", "Suspended", "Succeeded", "Failed", "TimedOut", "Cancelled", "Skipped"];
 /// Phases of a run, and of a workflow, which shows that of its newest run.
 pub(crate) const RUN: &[&str] = JOB;
+/// Phases of a service.
+pub(crate) const SERVICE: &[&str] =
+    &["RollingOut", "Running", "Paused", "Degraded", "Suspended", "Expired"];
 /// Phases of a node.
 pub(crate) const NODE: &[&str] = &["Ready", "NotReady", "Lost", "Cordoned"];

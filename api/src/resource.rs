@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use crate::object::Kind;
+use crate::scale::Scale;
 use crate::subresource::Subresource;
 use crate::violation::Violation;
 
@@ -68,6 +69,14 @@ pub trait Resource: Kind {
     /// ([`crate::kind::Info::fields`]).
     fn fields(&self) -> Vec<(&'static str, String)> {
         Vec::new()
+    }
+
+    /// How many tasks it asks for and has, for kinds with the subresource `scale`.
+    ///
+    /// # Errors
+    /// A number does not say how many tasks it has; the reason.
+    fn scale(&self) -> Result<Scale, &'static str> {
+        Err("its number of tasks cannot be changed")
     }
 
     /// The columns of its table. Names come first, the reason for the phase last.

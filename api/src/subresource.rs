@@ -5,7 +5,7 @@
 pub enum Subresource {
     /// The observed state.
     Status,
-    /// The desired number of tasks. It is reserved: there are no requests for it yet.
+    /// The desired number of tasks.
     Scale,
     /// The completion record of a job.
     Record,

@@ -71,9 +71,7 @@ pub fn verbs(kind: KindId, subresource: Option<Subresource>) -> Verbs {
             Verb::Update,
             Verb::Watch,
         ],
-        Some(Subresource::Status) => &[Verb::Get, Verb::Patch, Verb::Update],
-        // The subresource is reserved and has no requests yet.
-        Some(Subresource::Scale) => &[],
+        Some(Subresource::Status | Subresource::Scale) => &[Verb::Get, Verb::Patch, Verb::Update],
         Some(Subresource::Record | Subresource::Stats | Subresource::Log) => &[Verb::Get],
         Some(Subresource::Binding | Subresource::Evict) => &[Verb::Create],
         Some(Subresource::Exec) => &[Verb::Create, Verb::Get],

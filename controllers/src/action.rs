@@ -11,7 +11,7 @@ use api::size::json_bytes;
 use api::task::transition::TaskChange;
 use api::task::{Overrides, StopReason};
 use api::{
-    Job, KindId, Node, ObjectKey, ObjectMeta, PartitionSet, Task, TaskTemplate, Workflow,
+    Job, KindId, Node, ObjectKey, ObjectMeta, PartitionSet, Service, Task, TaskTemplate, Workflow,
     WorkflowRun, names,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -118,7 +118,7 @@ some_kinds! {
 some_kinds! {
     /// An object with a new status. Only the status is written. Name, uid and resourceVersion say
     /// which object is meant and which state was read; nothing else of it is sent.
-    Status: Job, WorkflowRun, Workflow, PartitionSet, Node
+    Status: Job, Service, WorkflowRun, Workflow, PartitionSet, Node
 }
 
 /// New tasks of one template. They differ only in index, name and overrides.
@@ -298,6 +298,7 @@ impl Status {
     fn document(&self) -> Value {
         match self {
             Status::Job(it) => status_of(&**it, &it.status),
+            Status::Service(it) => status_of(&**it, &it.status),
             Status::WorkflowRun(it) => status_of(&**it, &it.status),
             Status::Workflow(it) => status_of(&**it, &it.status),
             Status::PartitionSet(it) => status_of(&**it, &it.status),

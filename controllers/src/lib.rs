@@ -17,6 +17,7 @@ mod obedient;
 mod packing;
 pub mod partition_set;
 mod run;
+pub mod service;
 mod throttle;
 mod tools;
 pub mod workflow;

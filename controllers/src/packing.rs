@@ -53,6 +53,7 @@ fn bytes_of(action: &Action) -> usize {
         Action::Create(New::WorkflowRun(object)) | Action::Status(Status::WorkflowRun(object)) => {
             json_bytes(object)
         }
+        Action::Status(Status::Service(object)) => json_bytes(object),
         Action::Status(Status::Workflow(object)) => json_bytes(object),
         Action::Status(Status::PartitionSet(object)) => json_bytes(object),
         Action::Status(Status::Node(object)) => json_bytes(object),

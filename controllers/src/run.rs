@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::tools::Tools;
-use crate::{event, garbage, job, namespace, node, partition_set, workflow, workflow_run};
+use crate::{event, garbage, job, namespace, node, partition_set, service, workflow, workflow_run};
 
 /// The name of the component, its Lease object and its guard.
 pub const COMPONENT: &str = "controllers";
@@ -64,6 +64,7 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
     );
     let mut feed = Feed::new(cache);
     feed.add(job::Controller::new(tools.clone()), WORKERS, &context);
+    feed.add(service::Controller::new(tools.clone()), WORKERS, &context);
     feed.add(workflow_run::Controller::new(tools.clone()), WORKERS, &context);
     feed.add(workflow::Controller::new(tools.clone()), WORKERS, &context);
     feed.add(node::Controller::new(tools.clone(), canary, started), 1, &context);

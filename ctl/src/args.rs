@@ -17,6 +17,9 @@ use crate::table::Order;
 use crate::usual::{NAMESPACE, SERVER};
 use crate::{arguments, examples};
 
+/// Kinds that can be suspended.
+const SUSPENDED: &[KindId] = &[KindId::Job, KindId::Service, KindId::WorkflowRun, KindId::Workflow];
+
 /// Heading of the options that every command has.
 const GLOBAL: &str = "Global options";
 
@@ -140,6 +143,9 @@ pub enum Command {
     /// Run a finished job again, or start a new run with the parameters of an earlier one.
     #[command(after_help = examples::RERUN)]
     Rerun(Rerun),
+    /// Change how many tasks services and jobs have.
+    #[command(after_help = examples::SCALE)]
+    Scale(Scale),
     /// Cancel jobs and runs: stop running tasks and start nothing more.
     #[command(after_help = examples::CANCEL)]
     Cancel {
@@ -148,20 +154,20 @@ pub enum Command {
         #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun], Which::Open))]
         targets: Vec<String>,
     },
-    /// Suspend jobs, runs and workflows: stop running tasks, keep progress.
+    /// Suspend jobs, services, runs and workflows: stop running tasks, keep progress.
     #[command(after_help = examples::SUSPEND)]
     Suspend {
         /// KIND NAME... or KIND/NAME...
         #[arg(required = true, value_name = "KIND/NAME")]
-        #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun, KindId::Workflow], Which::NotSuspended))]
+        #[arg(add = objects(SUSPENDED, Which::NotSuspended))]
         targets: Vec<String>,
     },
-    /// Resume suspended jobs, runs and workflows.
+    /// Resume suspended jobs, services, runs and workflows.
     #[command(after_help = examples::RESUME)]
     Resume {
         /// KIND NAME... or KIND/NAME...
         #[arg(required = true, value_name = "KIND/NAME")]
-        #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun, KindId::Workflow], Which::Suspended))]
+        #[arg(add = objects(SUSPENDED, Which::Suspended))]
         targets: Vec<String>,
     },
     /// Stop a task's current attempt and start it again on another node.
@@ -223,8 +229,8 @@ pub struct Apply {
     #[arg(short = 'R', long)]
     pub recursive: bool,
     /// Wait until the applied jobs and runs, and the run that each workflow starts for this change, have
-    /// finished; fail if one fails. Of unchanged objects the current result counts. A workflow that
-    /// starts no run by itself is not waited for.
+    /// finished, and the applied services are rolled out; fail if one fails. Of unchanged objects the
+    /// current result counts. A workflow that starts no run by itself is not waited for.
     #[arg(long)]
     pub wait: bool,
     /// How long to wait, such as 90s or 1h30m [default: no limit].
@@ -446,6 +452,18 @@ pub struct Wait {
     /// How long to wait, such as 90s or 1h30m; 0s checks once.
     #[arg(long, value_name = "DURATION", default_value = "5m")]
     pub timeout: Duration,
+}
+
+/// Arguments of `scale`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct Scale {
+    /// KIND NAME... or KIND/NAME...
+    #[arg(required = true, value_name = "KIND/NAME")]
+    #[arg(add = objects(&[KindId::Service, KindId::Job], Which::All))]
+    pub targets: Vec<String>,
+    /// Number of tasks.
+    #[arg(long, value_name = "NUMBER", alias = "count")]
+    pub replicas: u32,
 }
 
 /// Arguments of `run`.

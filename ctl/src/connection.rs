@@ -251,7 +251,8 @@ impl Connection {
         Query { kind, namespace, options }
     }
 
-    fn path(&self, target: &Target) -> String {
+    /// The path of an object.
+    pub fn path(&self, target: &Target) -> String {
         object_path(target.kind, &self.namespace, &target.name)
     }
 
@@ -371,6 +372,20 @@ impl Connection {
     ) -> Result<Value, Failure> {
         let path = format!("{}/{part}", self.path(target));
         self.call(Method::POST, &path, Some(("application/json", body))).await
+    }
+
+    /// Changes a subresource of an object by a merge patch.
+    ///
+    /// # Errors
+    /// A refusal, or no answer.
+    pub async fn patch_part(
+        &self,
+        target: &Target,
+        part: &str,
+        patch: &Value,
+    ) -> Result<Value, Failure> {
+        let path = format!("{}/{part}", self.path(target));
+        self.call(Method::PATCH, &path, Some(("application/merge-patch+json", patch))).await
     }
 
     /// Reads all objects of a query page by page, and their resourceVersion.

@@ -70,6 +70,10 @@ pub const RERUN: &str = "\
 Examples:
   hctl rerun job/load                       # run a finished job again
   hctl rerun run/daily-1 -p day=2026-01-03  # with another value";
+/// Of `scale`.
+pub const SCALE: &str = "\
+Examples:
+  hctl scale service/web --replicas 5";
 /// Of `cancel`.
 pub const CANCEL: &str = "\
 Examples:
@@ -78,6 +82,7 @@ Examples:
 pub const SUSPEND: &str = "\
 Examples:
   hctl suspend job/load        # stop its tasks, keep what is done
+  hctl suspend service/web     # stop its tasks until it is resumed
   hctl suspend workflow/daily  # start no new runs";
 /// Of `resume`.
 pub const RESUME: &str = "\

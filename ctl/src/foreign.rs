@@ -82,7 +82,7 @@ const TWO_WORDS: [(&str, &str, Ours); 24] = [
 ];
 
 /// Commands of other tools.
-const VERBS: [(&str, Ours); 97] = [
+const VERBS: [(&str, Ours); 96] = [
     ("abort", Same("cancel KIND/NAME")),
     ("agent", Instead("an agent is started on its host: heliox agent --server URL")),
     ("alloc", Same("get tasks")),
@@ -95,12 +95,7 @@ const VERBS: [(&str, Ours); 97] = [
         ),
     ),
     ("auth", NO_USERS),
-    (
-        "autoscale",
-        Instead(
-            "nothing is scaled by itself: change spec.count or spec.parallelism, then hctl apply -f FILE",
-        ),
-    ),
+    ("autoscale", Instead("nothing is scaled by itself: hctl scale KIND/NAME --replicas NUMBER")),
     ("backup", Instead("run heliox backup beside the server: docs/backup.md")),
     ("bash", SHELL),
     ("build", IMAGES),
@@ -188,12 +183,8 @@ const VERBS: [(&str, Ours); 97] = [
         "rollout",
         Instead("hctl wait KIND/NAME waits for the end, hctl rerun job/JOB runs a job again"),
     ),
-    (
-        "scale",
-        Instead("change spec.count or spec.parallelism in the manifest, then hctl apply -f FILE"),
-    ),
     ("server", Same("cluster")),
-    ("service", Instead("services are not there yet; what runs are jobs, of tasks")),
+    ("service", Instead("hctl get services, or name one: hctl describe service/NAME")),
     ("set", EDIT),
     ("sh", SHELL),
     ("shell", SHELL),
@@ -407,7 +398,7 @@ mod tests {
             let said = argument(&words(line), flag).unwrap_or_default();
             assert!(said.contains(part), "{line}: {said}");
         }
-        assert!(meant("service ls").contains("what runs are jobs"));
+        assert!(meant("service ls").contains("hctl get services"));
         assert!(meant("stack deploy -c x").contains("hctl apply -f FILE"));
     }
 

@@ -100,9 +100,11 @@ pub fn verdict(kind: KindId, goal: Goal, object: &Value) -> Verdict {
 pub fn impossible(kind: KindId, goal: Goal) -> Option<String> {
     match goal {
         Goal::Ready | Goal::Deleted => None,
-        Goal::Succeeded | Goal::Failed | Goal::Done => (!kind.info().is_observed
-            && kind != KindId::Task)
-            .then(|| format!("{} never end; wait for ready or deleted", kind.info().plural)),
+        Goal::Succeeded | Goal::Failed | Goal::Done => {
+            let ends = kind == KindId::Task || kind.info().is_observed && kind != KindId::Service;
+            let why = || format!("{} never end; wait for ready or deleted", kind.info().plural);
+            (!ends).then(why)
+        }
     }
 }
 

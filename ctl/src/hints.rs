@@ -1,9 +1,9 @@
 //! Suggested commands, as they have to be typed in the namespace of the command line. Pure.
 
 /// Commands that need a namespace.
-const IN_A_NAMESPACE: [&str; 13] = [
+const IN_A_NAMESPACE: [&str; 14] = [
     "cancel", "delete", "describe", "events", "evict", "exec", "get", "logs", "rerun", "resume",
-    "run", "suspend", "wait",
+    "run", "scale", "suspend", "wait",
 ];
 
 /// The text with the namespace added to each hctl command in it, if it has to be named.

@@ -14,28 +14,6 @@ use crate::namesakes::Missing;
 /// Most characters of a name that a message repeats.
 pub const NAMED_CHARS_MAX: usize = 100;
 
-/// Other systems' words for programs that run permanently.
-const SERVICES: [&str; 18] = [
-    "daemonset",
-    "daemonsets",
-    "deploy",
-    "deployment",
-    "deployments",
-    "ds",
-    "ing",
-    "ingress",
-    "ingresses",
-    "replicaset",
-    "replicasets",
-    "rs",
-    "service",
-    "services",
-    "statefulset",
-    "statefulsets",
-    "sts",
-    "svc",
-];
-
 /// What may follow a kind's word after a dot.
 const GROUPS: [&str; 2] = ["heliox.dev", "v1.heliox.dev"];
 
@@ -56,10 +34,6 @@ pub fn kind(text: &str) -> Result<KindId, Failure> {
     let failure = Failure::usage(format!("there is no kind {text:?}"));
     if lower == "all" {
         return Err(failure.hint("name one kind, such as hctl delete jobs --all"));
-    }
-    if SERVICES.contains(&lower.as_str()) {
-        let hint = "services are not there yet; what runs are jobs, of tasks";
-        return Err(failure.hint(hint));
     }
     if let Some(ours) = api::schema::neighbours_word(text) {
         return Err(failure.hint(format!("the closest kind is {}", ours.info().plural)));

@@ -77,7 +77,9 @@ impl Verb {
     pub fn kinds(self) -> &'static [KindId] {
         match self {
             Verb::Cancel => &[KindId::Job, KindId::WorkflowRun],
-            Verb::Suspend | Verb::Resume => &[KindId::Job, KindId::WorkflowRun, KindId::Workflow],
+            Verb::Suspend | Verb::Resume => {
+                &[KindId::Job, KindId::Service, KindId::WorkflowRun, KindId::Workflow]
+            }
             Verb::Evict => &[KindId::Task],
             Verb::Cordon | Verb::Uncordon => &[KindId::Node],
         }
@@ -113,6 +115,9 @@ pub fn only(verb: Verb, targets: &[Target]) -> Result<(), Failure> {
         (Verb::Cancel, KindId::Workflow) => format!(
             "cancel its runs (hctl get runs); to start no more of them: hctl suspend {other}"
         ),
+        (Verb::Cancel, KindId::Service) => {
+            format!("to stop its tasks: hctl suspend {other}; to end it: hctl delete {other}")
+        }
         (Verb::Evict, KindId::Job) => format!("its tasks: hctl get tasks --job {name}"),
         (Verb::Suspend, KindId::Node) => format!("to keep new tasks off it: hctl cordon {name}"),
         (Verb::Resume, KindId::Node) => format!("to let it take tasks again: hctl uncordon {name}"),

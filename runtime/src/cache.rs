@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use api::resource_version::ResourceVersion;
-use api::{Job, Kind as _, KindId, ObjectKey, PartitionSet, Task, WorkflowRun};
+use api::{Job, Kind as _, KindId, ObjectKey, PartitionSet, Service, Task, WorkflowRun};
 use tokio::sync::watch;
 
 use crate::any::Any;
@@ -126,6 +126,11 @@ impl Snapshot {
     /// The jobs that target a partition set, which need not exist.
     pub fn jobs_targeting(&self, set: &ObjectKey) -> impl Iterator<Item = &Arc<Job>> {
         self.relations.jobs_targeting.get(set).into_iter().flat_map(|jobs| jobs.iter())
+    }
+
+    /// The services that have one task on each node.
+    pub fn services_per_node(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.relations.services_per_node.iter()
     }
 
     /// The runs of a workflow, which need not exist.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use api::{Job, Kind as _, ObjectKey, PartitionSet, Task, WorkflowRun};
+use api::{Job, Kind as _, ObjectKey, PartitionSet, Service, Task, WorkflowRun};
 
 use crate::any::Any;
 use crate::table::Sorted;
@@ -27,6 +27,8 @@ pub(crate) struct Relations {
     pub(crate) jobs_targeting: BTreeMap<ObjectKey, Sorted<Job>>,
     /// The runs of each workflow.
     pub(crate) runs_of_workflow: BTreeMap<ObjectKey, Sorted<WorkflowRun>>,
+    /// The services that have one task on each node.
+    pub(crate) services_per_node: Sorted<Service>,
     /// The partition sets whose assignment names each node.
     pub(crate) sets_naming: BTreeMap<String, Sorted<PartitionSet>>,
 }
@@ -52,6 +54,11 @@ impl Relations {
             if let Some(set) = target_of(job) {
                 self.jobs_targeting.entry(set).or_default().insert(Arc::clone(job));
             }
+        }
+        if let Any::Service(service) = object
+            && service.spec.is_per_node()
+        {
+            self.services_per_node.insert(Arc::clone(service));
         }
         if let Any::WorkflowRun(run) = object {
             self.runs_of_workflow.entry(workflow_of(run)).or_default().insert(Arc::clone(run));
@@ -86,6 +93,9 @@ impl Relations {
             if let Some(set) = target_of(job) {
                 take(&mut self.jobs_targeting, &set, job);
             }
+        }
+        if let Any::Service(service) = object {
+            self.services_per_node.remove(service);
         }
         if let Any::WorkflowRun(run) = object {
             take(&mut self.runs_of_workflow, &workflow_of(run), run);

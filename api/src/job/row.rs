@@ -4,9 +4,11 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{FailureCount, Job, JobPhase, JobStatus, change, is_of_earlier_run, validate};
+use crate::labels;
 use crate::meaning;
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column, wide};
+use crate::scale::Scale;
 use crate::size;
 use crate::table::{age, took};
 use crate::violation::Violation;
@@ -43,6 +45,19 @@ impl Resource for Job {
             ("status.phase", self.status.phase.to_string()),
             ("spec.suspend", self.spec.is_suspended().to_string()),
         ]
+    }
+
+    fn scale(&self) -> Result<Scale, &'static str> {
+        let is_listed = !self.spec.tasks.is_empty() || self.spec.items.is_some();
+        if is_listed || self.spec.target.is_some() {
+            return Err("its tasks, items or target determine how many tasks there are");
+        }
+        Ok(Scale {
+            field: "count",
+            wanted: self.spec.count(),
+            there: self.status.total,
+            selector: format!("{}={}", labels::JOB, self.name()),
+        })
     }
 
     fn simplify(spec: &mut Map<String, Value>) {

@@ -46,6 +46,18 @@ pub struct Placement {
     pub on_node_loss: Option<OnNodeLoss>,
 }
 
+impl Placement {
+    /// Whether the node with this name and these labels is one of those that tasks may run on,
+    /// whatever is free there. Data nearby is not looked at.
+    pub fn allows<'a>(&self, name: &str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        let is_named = self.nodes.is_empty() || self.nodes.iter().any(|node| node == name);
+        let is_selected = self.node_selector.iter().all(|(key, value)| label(key) == Some(value));
+        let holds =
+            |text: &String| text.parse::<Constraint>().is_ok_and(|it| it.holds(label(&it.label)));
+        is_named && is_selected && self.constraints.iter().all(holds)
+    }
+}
+
 /// A preferred condition on the labels of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]

@@ -16,6 +16,10 @@ pub(super) enum Section {
     Metadata,
     /// A Job's spec, or a job of a workflow.
     Job,
+    /// A Service's spec.
+    Service,
+    /// A service's rollout.
+    Rollout,
     /// A Workflow's spec.
     Workflow,
     /// A template.
@@ -45,8 +49,9 @@ pub(super) enum Section {
 }
 
 /// Kinds with hints for the fields of their spec.
-const SPECS: [(KindId, Section); 4] = [
+const SPECS: [(KindId, Section); 5] = [
     (KindId::Job, Section::Job),
+    (KindId::Service, Section::Service),
     (KindId::Workflow, Section::Workflow),
     (KindId::PartitionSet, Section::PartitionSet),
     (KindId::Node, Section::Node),
@@ -63,6 +68,7 @@ impl Section {
                 let section = SPECS.into_iter().find(|(of, _)| *of == kind);
                 section.map_or(Section::Other, |(_, section)| section)
             }
+            ["spec", "rollout"] if kind == KindId::Service => Section::Rollout,
             ["spec", "jobs" | "defaults"] if kind == KindId::Workflow => Section::Job,
             [.., "template"] => Section::Template,
             [.., "template", "env"] => Section::EnvVar,
@@ -97,6 +103,8 @@ impl Section {
             Section::Workflow => {
                 &["concurrencyPolicy", "exclusiveNodes", "maxRunningJobs", "onExit", "schedule"]
             }
+            Section::Service => &["discovery"],
+            Section::Rollout => &["before", "canary"],
             Section::Template => &[
                 "devices",
                 "dns",
@@ -147,6 +155,8 @@ impl Section {
             Section::Document => &[("jobs", "spec.jobs"), ("template", "spec.template")],
             Section::Metadata => &[("label", "labels"), ("annotation", "annotations")],
             Section::Job => JOB_WORDS,
+            Section::Service => SERVICE_WORDS,
+            Section::Rollout => ROLLOUT_WORDS,
             Section::Workflow => WORKFLOW_WORDS,
             Section::Template => TEMPLATE_WORDS,
             Section::EnvVar => &[("key", "name"), ("val", "value")],
@@ -240,6 +250,59 @@ const JOB_WORDS: &[(&str, &str)] = &[
     ("ttlSecondsAfterFinished", "keepTasks"),
     ("withItems", "items"),
     ("withParam", "items"),
+];
+
+const SERVICE_WORDS: &[(&str, &str)] = &[
+    ("affinity", "placement"),
+    ("args", "template.args"),
+    ("command", "template.command"),
+    ("constraints", "placement.constraints"),
+    ("containers", "template, which is one container"),
+    ("count", "replicas"),
+    ("deploy", "replicas, placement and rollout"),
+    ("env", "template.env"),
+    ("expires", "expiresAt"),
+    ("global", "perNode"),
+    ("healthCheck", "template.readinessProbe, which is not supported yet"),
+    ("hosts", "placement.nodes"),
+    ("image", "template.image"),
+    ("instances", "replicas"),
+    ("minReadySeconds", "rollout.minReadySeconds"),
+    ("nodeSelector", "placement.nodeSelector"),
+    ("parallelism", "rollout.parallelism"),
+    ("paused", "rollout.suspend"),
+    ("ports", "template.ports"),
+    ("progressDeadlineSeconds", "rollout.timeout"),
+    ("resources", "template.resources"),
+    ("restartPolicy", "restart"),
+    ("rolloutOptions", "rollout"),
+    ("scale", "replicas"),
+    ("selector", "nothing: a service finds its tasks by itself"),
+    ("strategy", "rollout"),
+    ("update", "rollout"),
+    ("updateStrategy", "rollout"),
+    ("update_config", "rollout"),
+];
+
+const ROLLOUT_WORDS: &[(&str, &str)] = &[
+    ("auto_promote", "canary, which is not supported yet"),
+    ("auto_revert", "onFailure: Rollback"),
+    ("failureThreshold", "maxFailedTasks"),
+    ("failure_action", "onFailure"),
+    ("healthy_deadline", "timeout"),
+    ("ignoreFailures", "onFailure: Continue"),
+    ("maxSurge", "order: StartFirst, and parallelism"),
+    ("maxUnavailable", "maxUnavailable beside rollout, and parallelism"),
+    ("max_failure_ratio", "maxFailedTasks"),
+    ("max_parallel", "parallelism"),
+    ("min_healthy_time", "minReadySeconds"),
+    ("monitor", "minReadySeconds"),
+    ("overlap", "order: StartFirst"),
+    ("paused", "suspend"),
+    ("progressDeadlineSeconds", "timeout"),
+    ("progress_deadline", "timeout"),
+    ("rollingUpdate", "its fields here"),
+    ("stagger", "minReadySeconds"),
 ];
 
 const WORKFLOW_WORDS: &[(&str, &str)] = &[
@@ -351,6 +414,8 @@ pub(super) fn unknown_word(section: Section, path: &str, word: &str, words: &[&s
         Section::Document
         | Section::Metadata
         | Section::Job
+        | Section::Service
+        | Section::Rollout
         | Section::Workflow
         | Section::Template
         | Section::EnvVar
@@ -383,14 +448,13 @@ pub(super) fn unknown_word(section: Section, path: &str, word: &str, words: &[&s
 }
 
 /// Kinds that are documented and not supported yet.
-const LATER_KINDS: [&str; 9] = [
+const LATER_KINDS: [&str; 8] = [
     "ClusterRole",
     "ClusterRoleBinding",
     "NodePool",
     "Queue",
     "Role",
     "RoleBinding",
-    "Service",
     "Source",
     "StateModel",
 ];
@@ -399,10 +463,10 @@ const LATER_KINDS: [&str; 9] = [
 const NEIGHBOUR_KINDS: [(&str, &str); 6] = [
     ("CronJob", "a Workflow with a schedule, which is not supported yet"),
     ("CronWorkflow", "a Workflow with a schedule, which is not supported yet"),
-    ("Deployment", "a Service, which is not supported yet"),
+    ("Deployment", "a Service"),
     ("Pod", "a Job"),
-    ("StatefulSet", "a Service, which is not supported yet"),
-    ("DaemonSet", "a Service with perNode, which is not supported yet"),
+    ("StatefulSet", "a Service"),
+    ("DaemonSet", "a Service with perNode: true"),
 ];
 
 /// Kinds of other systems that have the name of one of ours, and what has to be changed besides
@@ -423,7 +487,8 @@ const NAMESAKES: [(&str, &str, &str); 3] = [
     (
         "v1",
         "Service",
-        "this is a Kubernetes Service, which has no counterpart: tasks are reached at their nodes' ports",
+        "this is a Kubernetes Service, which has no counterpart: tasks are reached at their nodes' ports. \
+         A Service of heliox.dev/v1 is what a Deployment is there",
     ),
 ];
 
@@ -432,7 +497,7 @@ const NAMESAKES: [(&str, &str, &str); 3] = [
 pub fn another_tools_file<'a>(mut fields: impl Iterator<Item = &'a str>) -> Option<Violation> {
     let is_compose = fields.any(|field| field == "services");
     is_compose.then(|| {
-        let hint = "write a Job for each service: its image, command and environment go to \
+        let hint = "write a Service for each: its image, command and environment go to \
                     spec.template, and ports to spec.template.ports";
         Violation::new("", "this is a Compose file").hint(hint)
     })
@@ -444,6 +509,8 @@ pub fn neighbours_word(word: &str) -> Option<KindId> {
     Some(match lower.as_str() {
         "po" | "pod" | "pods" | "container" | "containers" | "alloc" | "allocs" | "allocation"
         | "allocations" => KindId::Task,
+        "deploy" | "deployment" | "deployments" | "sts" | "statefulset" | "statefulsets" | "ds"
+        | "daemonset" | "daemonsets" | "rs" | "replicaset" | "replicasets" => KindId::Service,
         "cj" | "cronjob" | "cronjobs" | "dag" | "dags" | "cwf" | "cronworkflow"
         | "cronworkflows" => KindId::Workflow,
         "host" | "hosts" | "machine" | "machines" | "client" | "clients" | "agent" | "agents" => {

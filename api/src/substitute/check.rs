@@ -14,12 +14,14 @@ const LATER_OF_RUN: [&str; 5] =
     ["scheduledTime", "previousTime", "previousDate", "phase", "failedJobs"];
 
 /// Which names exist besides those that every task has.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope<'a> {
     /// A job of a workflow that has these parameters.
     Workflow(&'a BTreeSet<&'a str>),
     /// A Job by itself: it has no parameters and no run.
     Job,
+    /// A Service: it has no parameters and no run, and its tasks are all alike.
+    Service,
 }
 
 /// Where a text is, which decides which substitution stages apply to it.
@@ -183,6 +185,7 @@ impl Check<'_> {
             ("jobs" | "transition", _) => not_yet(),
             ("params", [name]) => match self.scope {
                 Scope::Job => no_run("a job of its own has no parameters"),
+                Scope::Service => plain("is not known: a service has no parameters"),
                 Scope::Workflow(params) if params.contains(name) => None,
                 Scope::Workflow(params) => {
                     let known: Vec<&str> = params.iter().copied().collect();
@@ -192,6 +195,7 @@ impl Check<'_> {
             ("run", [name]) => match (*name, self.scope) {
                 (name, _) if LATER_OF_RUN.contains(&name) => not_yet(),
                 ("name" | "date", Scope::Job) => no_run("the job is in no run"),
+                ("name" | "date", Scope::Service) => plain("is not known: a service is in no run"),
                 (name, _) => unknown("name under run", name, &known::under("run")),
             },
             ("task" | "node" | "ports", _) if matches!(zone, Zone::Image | Zone::Placement) => {
@@ -205,6 +209,12 @@ impl Check<'_> {
             }
             ("node" | "ports", _) if zone == Zone::Label => {
                 plain("cannot be used in a label, which the task has before its node")
+            }
+            ("task", ["count"]) if self.scope == Scope::Service => {
+                plain("is not known: the number of a service's tasks changes while they run")
+            }
+            ("task", ["partition" | "item", ..]) if self.scope == Scope::Service => {
+                plain("is not known: the tasks of a service are all alike")
             }
             ("task", names) => self.task_problem(names),
             ("node", [name]) => unknown("name under node", name, &known::under("node")),

@@ -81,7 +81,7 @@ fn everything_wrong_in_a_file_is_said_at_once() {
             a.yaml:9:11: spec.retry.maxAttempts: 0 would let nothing run
               hint: write 1 for no second attempt
             a.yaml:11:1: kind: unknown kind "Sevice"
-              hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, Workflow, WorkflowRun, Job, PartitionSet, TaskTemplate, Task
+              hint: did you mean Service?
             a.yaml:18:3: spec.jobs: at least one job is required
         "#]],
     );
@@ -159,9 +159,9 @@ fn kinds_that_are_not_served() {
         "#]],
         ),
         (
-            "apiVersion: heliox.dev/v1\nkind: Service\n",
+            "apiVersion: heliox.dev/v1\nkind: Queue\n",
             expect![[r#"
-            a.yaml:2:1: kind: Service is not supported yet
+            a.yaml:2:1: kind: Queue is not supported yet
         "#]],
         ),
         (
@@ -175,7 +175,7 @@ fn kinds_that_are_not_served() {
             "apiVersion: heliox.dev/v1\nkind: NodeLease\n",
             expect![[r#"
                 a.yaml:2:1: kind: unknown kind "NodeLease"
-                  hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, Workflow, WorkflowRun, Job, PartitionSet, TaskTemplate, Task
+                  hint: the kinds are Namespace, ConfigMap, Secret, Event, Lease, Node, Workflow, WorkflowRun, Job, Service, PartitionSet, TaskTemplate, Task
             "#]],
         ),
         (
@@ -223,9 +223,9 @@ fn manifests_of_other_tools_are_known() {
         (
             "services: {web: {image: nginx}}\n",
             expect![[r#"
-            a.yaml:1:1: this is a Compose file
-              hint: write a Job for each service: its image, command and environment go to spec.template, and ports to spec.template.ports
-        "#]],
+                a.yaml:1:1: this is a Compose file
+                  hint: write a Service for each: its image, command and environment go to spec.template, and ports to spec.template.ports
+            "#]],
         ),
     ] {
         check(manifest, expected);

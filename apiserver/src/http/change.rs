@@ -252,7 +252,7 @@ pub(super) async fn patch(
 
 /// A patch in the body, in the format given by its content type.
 #[derive(Debug)]
-pub(super) struct SentPatch(Patch);
+pub(super) struct SentPatch(pub(super) Patch);
 
 impl<S: Sync> FromRequest<S> for SentPatch {
     type Rejection = Refused;

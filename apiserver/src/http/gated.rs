@@ -226,7 +226,7 @@ impl Endpoint {
             Target::Fixed(_) => return None,
         };
         match subresource {
-            None | Some(Subresource::Status) => Some(match self.verb {
+            None | Some(Subresource::Status | Subresource::Scale) => Some(match self.verb {
                 Verb::Get => Asks::Get,
                 Verb::List | Verb::Watch => Asks::List,
                 Verb::Create => Asks::Create,
@@ -237,7 +237,7 @@ impl Endpoint {
             Some(Subresource::Binding | Subresource::Evict) => Some(Asks::Post),
             Some(Subresource::Log) => Some(Asks::Log),
             Some(Subresource::Exec) => Some(Asks::Exec),
-            Some(Subresource::Scale | Subresource::Record | Subresource::Stats) => None,
+            Some(Subresource::Record | Subresource::Stats) => None,
         }
     }
 }

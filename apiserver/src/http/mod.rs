@@ -24,6 +24,7 @@ mod paths;
 mod query;
 mod read;
 mod routes;
+mod scale;
 mod stats;
 mod table;
 mod usage;

@@ -60,7 +60,7 @@ impl<'a> Owner<'a> {
         owner.map(Some).ok_or_else(|| {
             let why = format!("a {kind} cannot belong to a {:?}", reference.kind);
             let violation = Violation::new("metadata.ownerReferences", why)
-                .hint("name a Job of heliox.dev/v1 as the controller, or none");
+                .hint("name a Job or a Service of heliox.dev/v1 as the controller, or none");
             Refusal::invalid(kind, &key.name, &[violation])
         })
     }

@@ -45,6 +45,7 @@ fn sample(kind: KindId) -> Option<Value> {
         }
         KindId::WorkflowRun => json!({ "spec": { "workflow": "a" } }),
         KindId::Job => json!({ "spec": { "count": 1, "template": template } }),
+        KindId::Service => json!({ "spec": { "replicas": 1, "template": template } }),
         KindId::TaskTemplate => {
             json!({ "spec": { "owner": { "kind": "Job", "name": "a" }, "template": template } })
         }
@@ -297,28 +298,31 @@ async fn no_form_of_write_changes_what_never_changes() {
         3: PUT /status
         4: PATCH /status Merge
         5: PATCH /status Json
-        6: batch replace
-        7: batch status
-        8: batch patch
-        400 400 400 400 400 400 400 400 400 /apiVersion v2
-        200 200 200 200 200 200 400 400 200 /apiVersion (left out)
-        400 400 400 400 400 400 400 400 400 /kind Other
-        200 200 200 200 200 200 400 400 200 /kind (left out)
-        400 400 400 400 400 400 400 400 400 /metadata (left out)
-        400 400 400 400 400 400 409 409 400 /metadata/name b
-        400 400 400 400 400 400 400 400 400 /metadata/name (left out)
-        400 400 400 400 400 400 409 409 400 /metadata/namespace elsewhere
-        200 200 200 200 200 200 400 400 200 /metadata/namespace (left out)
-        409 409 409 409 409 409 409 409 409 /metadata/uid another
-        200 200 200 200 200 200 400 400 400 /metadata/uid (left out)
-        200 200 200 200 200 200 200 200 200 /metadata/creationTimestamp 2001-01-01T00:00:00Z
-        200 200 200 200 200 200 200 200 200 /metadata/creationTimestamp (left out)
-        200 200 200 200 200 200 200 200 200 /metadata/deletionTimestamp 2001-01-01T00:00:00Z
-        200 200 200 200 200 200 200 200 200 /metadata/deletionGracePeriodSeconds 7
-        200 200 200 200 200 200 200 200 200 /metadata/generation 7
-        200 200 200 200 200 200 200 200 200 /metadata/selfLink /x
-        409 409 409 409 409 409 409 409 409 /metadata/resourceVersion 1
-        200 200 200 200 200 200 400 400 400 /metadata/resourceVersion (left out)
+        6: PUT /scale
+        7: PATCH /scale Merge
+        8: PATCH /scale Json
+        9: batch replace
+        10: batch status
+        11: batch patch
+        400 400 400 400 400 400 400 400 400 400 400 400 /apiVersion v2
+        200 200 200 200 200 200 400 200 200 400 400 200 /apiVersion (left out)
+        400 400 400 400 400 400 400 400 400 400 400 400 /kind Other
+        200 200 200 200 200 200 400 200 200 400 400 200 /kind (left out)
+        400 400 400 400 400 400 400 200 200 400 400 400 /metadata (left out)
+        400 400 400 400 400 400 400 400 400 409 409 400 /metadata/name b
+        400 400 400 400 400 400 400 200 200 400 400 400 /metadata/name (left out)
+        400 400 400 400 400 400 400 400 400 409 409 400 /metadata/namespace elsewhere
+        200 200 200 200 200 200 400 200 200 400 400 200 /metadata/namespace (left out)
+        409 409 409 409 409 409 400 409 409 409 409 409 /metadata/uid another
+        200 200 200 200 200 200 400 200 200 400 400 400 /metadata/uid (left out)
+        200 200 200 200 200 200 400 200 200 200 200 200 /metadata/creationTimestamp 2001-01-01T00:00:00Z
+        200 200 200 200 200 200 400 200 200 200 200 200 /metadata/creationTimestamp (left out)
+        200 200 200 200 200 200 400 200 200 200 200 200 /metadata/deletionTimestamp 2001-01-01T00:00:00Z
+        200 200 200 200 200 200 400 200 200 200 200 200 /metadata/deletionGracePeriodSeconds 7
+        200 200 200 200 200 200 400 200 200 200 200 200 /metadata/generation 7
+        200 200 200 200 200 200 400 200 200 200 200 200 /metadata/selfLink /x
+        409 409 409 409 409 409 400 409 409 409 409 409 /metadata/resourceVersion 1
+        200 200 200 200 200 200 400 200 200 400 400 400 /metadata/resourceVersion (left out)
     "#]]
     .assert_eq(&table);
 }

@@ -309,13 +309,13 @@ async fn a_task_of_an_owner_that_a_newer_version_knows_stays() {
     world.batch(&[json!({ "create": { "object": task_of(&job, 0) } })]).await;
     let mut task = stored_at(&world, TASK_KEY).await;
     let owner = &mut task["metadata"]["ownerReferences"][0];
-    owner["kind"] = json!("Service");
+    owner["kind"] = json!("Machine");
     put_object(&world, TASK_KEY, &task).await;
     let key = json!({ "namespace": "default", "name": "a-0" });
     let remove = json!({ "remove": { "key": key, "uid": task["metadata"]["uid"] } });
     let refused = &world.batch(&[remove]).await[0];
     assert_eq!(refused["outcome"], "Refused", "{refused}");
-    assert!(refused["message"].as_str().unwrap().contains("Service"), "{refused}");
+    assert!(refused["message"].as_str().unwrap().contains("Machine"), "{refused}");
     // A label, too, can still be given.
     let patch = json!({ "metadata": { "labels": { "a": "b" } } });
     assert_eq!(world.merge(&format!("{TASKS}/a-0"), &patch).await.code, StatusCode::OK);

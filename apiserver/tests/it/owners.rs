@@ -9,7 +9,7 @@ const TEMPLATES: &str = "/apis/heliox.dev/v1/namespaces/default/tasktemplates";
 
 fn service() -> Value {
     json!({
-        "apiVersion": "heliox.dev/v1", "kind": "Service", "name": "web", "uid": "u",
+        "apiVersion": "heliox.dev/v1", "kind": "Machine", "name": "web", "uid": "u",
         "controller": true, "blockOwnerDeletion": true,
     })
 }

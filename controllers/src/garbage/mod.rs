@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::object::Kind as _;
+use api::owner::OWNERS;
 use api::{CompletionChunk, KindId, ObjectKey, Task, TaskTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
@@ -152,18 +153,18 @@ impl Controller {
         self.round(plan(&view), dependents.len()).await
     }
 
-    /// A job removes its own tasks once their ends are recorded, and an owner that is gone or being
-    /// deleted has a key of its own. All other tasks are removed here.
+    /// The controller of a job or a service removes its tasks when they have ended, and an owner that
+    /// is gone or being deleted has a key of its own. All other tasks are removed here.
     async fn look_at_task(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
         let action = self.tools.cache.read(|snapshot| {
             let task = snapshot.tasks.get(key).filter(|task| task.is_deleting())?;
-            let by_job = task
+            let by_owner = task
                 .controller()
                 .and_then(|owner| Owner::named(owner, task.namespace()))
-                .filter(|owner| owner.kind == KindId::Job)
+                .filter(|owner| OWNERS.contains(&owner.kind))
                 .and_then(|owner| owner.find(snapshot))
-                .is_some_and(|job| job.meta().deletion_timestamp.is_none());
-            (!by_job).then(|| finish(task)).flatten()
+                .is_some_and(|owner| owner.meta().deletion_timestamp.is_none());
+            (!by_owner).then(|| finish(task)).flatten()
         });
         self.tools.write("garbage", action.into_iter().map(Group::from).collect()).await?;
         Ok(Requeue::Gone)

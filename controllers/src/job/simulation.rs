@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::Job;
 use api::completion::End;
-use api::job::{JobSpec, NumberOrPercent, Retry};
+use api::job::{JobSpec, Retry};
+use api::number_or_percent::NumberOrPercent;
 use api::object::Kind as _;
 use api::task::report::Report;
 use api::task::transition::TaskChange;

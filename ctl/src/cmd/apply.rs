@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::each::Failures;
 use super::show;
 use super::starting::Starting;
-use super::wait::{ends, wait_for};
+use super::wait::{goal_of, wait_for};
 use crate::args::Apply;
 use crate::connection::Connection;
 use crate::failure::{Code, Failure, is_outrun};
@@ -42,9 +42,9 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
                     String::new()
                 };
                 let Applied { target, what, object, .. } = applied;
-                if is_waiting && ends(target.kind) {
+                if let Some(goal) = goal_of(target.kind).filter(|_| is_waiting) {
                     let namespace = namespace_of(&object);
-                    let waited = Waited::new(target.clone(), namespace, Goal::Succeeded);
+                    let waited = Waited::new(target.clone(), namespace, goal);
                     ending.push(waited.started(object.clone()));
                     if connection.format.is_document() {
                         continue;
@@ -72,7 +72,9 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
         print_started(connection, &ending);
         return Err(failure);
     }
-    wait_for(connection, ending, Goal::Succeeded).await.and(told)
+    let are_services = ending.iter().all(|waited| waited.target().kind == KindId::Service);
+    let goal = if are_services { Goal::Ready } else { Goal::Succeeded };
+    wait_for(connection, ending, goal).await.and(told)
 }
 
 /// Prints the documents that were due once their objects have ended, when waiting has been given

@@ -1,7 +1,9 @@
 //! `hctl describe`: reads an object with its related objects and prints everything about it.
 
 use api::core::{Event, Secret};
-use api::{Job, KindId, Node, PartitionSet, Task, Timestamp, Workflow, WorkflowRun, labels};
+use api::{
+    Job, KindId, Node, PartitionSet, Service, Task, Timestamp, Workflow, WorkflowRun, labels,
+};
 use serde_json::Value;
 
 use super::each::Failures;
@@ -60,6 +62,12 @@ async fn sheet(
             let job: Job = connection.typed(object)?;
             let tasks = tasks(connection, &format!("{}={}", labels::JOB, target.name), "").await?;
             describe::job::text(&job, &tasks, now)
+        }
+        KindId::Service => {
+            let service: Service = connection.typed(object)?;
+            let selector = format!("{}={}", labels::SERVICE, target.name);
+            let tasks = tasks(connection, &selector, "").await?;
+            describe::service::text(&service, &tasks, now)
         }
         KindId::WorkflowRun => describe::run::text(&connection.typed::<WorkflowRun>(object)?, now),
         KindId::Workflow => {

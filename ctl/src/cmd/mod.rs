@@ -18,6 +18,7 @@ mod rerun;
 mod rows;
 mod run;
 mod run_tasks;
+mod scale;
 mod show;
 mod silent;
 mod starting;
@@ -83,6 +84,7 @@ fn time_limit(command: &Command) -> Option<Duration> {
         | Command::Exec(_)
         | Command::Top(_)
         | Command::Cancel { .. }
+        | Command::Scale(_)
         | Command::Suspend { .. }
         | Command::Resume { .. }
         | Command::Evict { .. }
@@ -111,6 +113,7 @@ fn is_endless(command: &Command) -> bool {
         | Command::Run(_)
         | Command::Rerun(_)
         | Command::Cancel { .. }
+        | Command::Scale(_)
         | Command::Suspend { .. }
         | Command::Resume { .. }
         | Command::Evict { .. }
@@ -137,6 +140,7 @@ async fn does(connection: &Connection, command: Command) -> Result<(), Failure> 
         Command::Run(args) => run::run(connection, args).await,
         Command::Rerun(args) => rerun::rerun(connection, args).await,
         Command::Cancel { targets } => change(connection, Verb::Cancel, &targets).await,
+        Command::Scale(args) => scale::scale(connection, args).await,
         Command::Suspend { targets } => change(connection, Verb::Suspend, &targets).await,
         Command::Resume { targets } => change(connection, Verb::Resume, &targets).await,
         Command::Evict { tasks } => change(connection, Verb::Evict, &tasks).await,

@@ -19,8 +19,9 @@ use crate::target::Target;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Kinds in which the name is searched.
-const LOOKED_AT: [KindId; 9] = [
+const LOOKED_AT: [KindId; 10] = [
     KindId::Job,
+    KindId::Service,
     KindId::Task,
     KindId::WorkflowRun,
     KindId::Workflow,
@@ -38,9 +39,10 @@ pub(super) fn taken_by(command: &Command) -> &'static [KindId] {
         Command::Exec(_) | Command::Evict { .. } | Command::Top(_) => &[KindId::Task],
         Command::Cancel { .. } | Command::Rerun(_) => &[KindId::Job, KindId::WorkflowRun],
         Command::Suspend { .. } | Command::Resume { .. } => {
-            &[KindId::Job, KindId::WorkflowRun, KindId::Workflow]
+            &[KindId::Job, KindId::Service, KindId::WorkflowRun, KindId::Workflow]
         }
         Command::Run(_) => &[KindId::Workflow],
+        Command::Scale(_) => &[KindId::Service, KindId::Job],
         Command::Cordon { .. } | Command::Uncordon { .. } => &[KindId::Node],
         Command::Apply(_)
         | Command::Get(_)

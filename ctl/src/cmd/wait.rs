@@ -34,9 +34,23 @@ pub(super) async fn wait(connection: &Connection, args: Wait) -> Result<(), Fail
     wait_for(connection, all, args.goal).await
 }
 
-/// Whether objects of a kind end at all.
-pub(super) fn ends(kind: KindId) -> bool {
-    matches!(kind, KindId::Job | KindId::Workflow | KindId::WorkflowRun)
+/// What is waited for after objects of a kind were applied; nothing for kinds that only hold data.
+pub(super) fn goal_of(kind: KindId) -> Option<Goal> {
+    match kind {
+        KindId::Job | KindId::Workflow | KindId::WorkflowRun => Some(Goal::Succeeded),
+        KindId::Service => Some(Goal::Ready),
+        KindId::Namespace
+        | KindId::ConfigMap
+        | KindId::Secret
+        | KindId::Event
+        | KindId::Lease
+        | KindId::Node
+        | KindId::NodeLease
+        | KindId::CompletionChunk
+        | KindId::PartitionSet
+        | KindId::TaskTemplate
+        | KindId::Task => None,
+    }
 }
 
 /// Least time between two progress lines if the output is not a terminal.

@@ -134,13 +134,16 @@ impl Which {
                 other_than(&ends)
             }
             (Which::Ended, _) if has_phases => other_than(&["Pending", "Running", "Suspended"]),
-            (Which::Suspended, KindId::Job | KindId::WorkflowRun | KindId::Workflow) => {
-                "spec.suspend=true".to_owned()
-            }
+            (
+                Which::Suspended,
+                KindId::Job | KindId::Service | KindId::WorkflowRun | KindId::Workflow,
+            ) => "spec.suspend=true".to_owned(),
             (Which::NotSuspended, KindId::Job | KindId::WorkflowRun) => {
                 format!("spec.suspend!=true,{}", other_than(&ends))
             }
-            (Which::NotSuspended, KindId::Workflow) => "spec.suspend!=true".to_owned(),
+            (Which::NotSuspended, KindId::Service | KindId::Workflow) => {
+                "spec.suspend!=true".to_owned()
+            }
             (Which::Cordoned, KindId::Node) => "spec.unschedulable=true".to_owned(),
             (Which::NotCordoned, KindId::Node) => "spec.unschedulable!=true".to_owned(),
             _ => String::new(),

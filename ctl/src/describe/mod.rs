@@ -6,6 +6,7 @@ pub mod node;
 pub mod partition_set;
 pub mod run;
 pub mod secret;
+pub mod service;
 pub mod task;
 pub mod workflow;
 

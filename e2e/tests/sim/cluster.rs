@@ -289,13 +289,14 @@ impl Cluster {
     /// All there is, as one cut; nothing while no apiserver serves.
     pub(crate) async fn look(&self) -> Option<Snapshot> {
         self.assert_parts_work();
-        const SEEN: [KindId; 9] = [
+        const SEEN: [KindId; 10] = [
             KindId::Node,
             KindId::NodeLease,
             KindId::PartitionSet,
             KindId::Workflow,
             KindId::WorkflowRun,
             KindId::Job,
+            KindId::Service,
             KindId::CompletionChunk,
             KindId::TaskTemplate,
             KindId::Task,

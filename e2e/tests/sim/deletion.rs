@@ -36,7 +36,7 @@ fn sample(kind: KindId) -> Option<Value> {
             "suspend": true, "jobs": [{ "name": "a", "template": template }],
         } }),
         KindId::WorkflowRun => json!({ "spec": { "workflow": "nowhere" } }),
-        KindId::Job => json!({ "spec": { "template": template } }),
+        KindId::Job | KindId::Service => json!({ "spec": { "template": template } }),
         KindId::TaskTemplate => {
             json!({ "spec": { "owner": { "kind": "Job", "name": "j" }, "template": template } })
         }

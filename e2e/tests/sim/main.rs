@@ -20,6 +20,7 @@ mod promises;
 mod restarts;
 mod restored;
 mod seeds;
+mod services;
 mod stories;
 mod taken_names;
 mod watcher;

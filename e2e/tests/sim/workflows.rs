@@ -114,6 +114,7 @@ fn told(changes: &[Change]) -> Option<String> {
             | Any::Lease(_)
             | Any::Node(_)
             | Any::NodeLease(_)
+            | Any::Service(_)
             | Any::Workflow(_)
             | Any::PartitionSet(_) => return None,
         })

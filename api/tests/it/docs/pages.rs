@@ -73,8 +73,9 @@ pub(super) const EMPTY: Section = Section {
 };
 
 /// Fields of parts that users write are shown on one page alone, which others link to.
-pub(super) const PAGES: [Page; 11] = [
+pub(super) const PAGES: [Page; 12] = [
     JOB,
+    SERVICE,
     WORKFLOW,
     RUN,
     PARTITION_SET,
@@ -180,6 +181,81 @@ const JOB: Page = Page {
                 "conditions",
             ],
             values: &["phase"],
+            ..EMPTY
+        },
+    ],
+};
+
+const SERVICE: Page = Page {
+    file: "service.md",
+    title: "Service",
+    intro: "A service is a set of tasks that stay up: a container is started again whatever it ends with, \
+            and a task whose node is lost is started on another one. A change of `template`, \
+            `placement` or `restart` is a new *revision*, which replaces the tasks step by step: a \
+            *rollout*.",
+    kind: KindId::Service,
+    sections: &[
+        Section {
+            title: "How many tasks",
+            example: Some("service"),
+            fields: &["replicas"],
+            ..EMPTY
+        },
+        Section {
+            title: "A task on each node",
+            about: "Each task is pinned to its node. A node that is lost or cordoned holds up no rollout: \
+                    its task is replaced when the node accepts tasks again.",
+            example: Some("service-per-node"),
+            fields: &["perNode"],
+            ..EMPTY
+        },
+        Section {
+            title: "What runs where",
+            about: "These parts have their own pages: [Template](template.md) describes the container, \
+                    [Placement](placement.md) which nodes it may run on. All tasks of a service are \
+                    alike: `$(task.count)` and `$(task.item)` have no meaning in them.",
+            fields: &["template", "placement", "priority"],
+            ..EMPTY
+        },
+        Section {
+            title: "Rollouts",
+            about: "Tasks that are not ready are replaced first, then the others in the order of their \
+                    numbers or nodes. No ready task is stopped while fewer tasks are ready than \
+                    `maxUnavailable` allows. A rollout that is changed goes straight to the newest \
+                    revision.",
+            example: Some("service-rollout"),
+            fields: &["rollout", "maxUnavailable"],
+            values: &["rollout.order", "rollout.onFailure"],
+            ..EMPTY
+        },
+        Section {
+            title: "Restarting, suspending, ending",
+            example: Some("service-lifecycle"),
+            fields: &["restart", "suspend", "expiresAt", "revisionHistoryLimit"],
+            ..EMPTY
+        },
+        Section {
+            title: "Status",
+            about: "Written by Heliox. `hctl describe service NAME` shows it together with the service's \
+                    tasks and events.",
+            part: "status",
+            fields: &[
+                "phase",
+                "observedGeneration",
+                "replicas",
+                "ready",
+                "updated",
+                "unavailable",
+                "currentRevision",
+                "updateRevision",
+                "revisions",
+                "rollout",
+                "selector",
+                "suspendedAt",
+                "message",
+                "conditions",
+            ],
+            values: &["phase", "rollout.state"],
             ..EMPTY
         },
     ],

@@ -63,7 +63,7 @@ impl Put {
     fn change(self, revision: u64) -> (Key, Change) {
         let version = ResourceVersion::of_event(revision, 0);
         let now = (!self.deletes).then(|| Arc::new(self.entry(version)));
-        (keys::object(self.kind(), &self.key()), Change { version, now, last: None })
+        (keys::object(self.kind(), &self.key()), Change { version, now })
     }
 }
 

@@ -69,6 +69,11 @@ metadata: {name: long}
 spec: {template: {image: busybox, command: [sleep, "600"], terminationGracePeriodSeconds: 1}}
 ---
 apiVersion: heliox.dev/v1
+kind: Service
+metadata: {name: web}
+spec: {replicas: 2, template: {image: busybox, command: [sleep, "600"], terminationGracePeriodSeconds: 1}}
+---
+apiVersion: heliox.dev/v1
 kind: Workflow
 metadata: {name: flow}
 spec:
@@ -97,6 +102,7 @@ async fn example(dev: &Dev, kind: KindId) -> Option<(String, &'static str)> {
         KindId::Workflow => named("flow"),
         KindId::WorkflowRun => named("flow-1"),
         KindId::Job => named("good"),
+        KindId::Service => named("web"),
         KindId::TaskTemplate => first("tasktemplates", "default").await,
         KindId::Task => named("good-0"),
         KindId::NodeLease | KindId::CompletionChunk => None,
@@ -254,6 +260,23 @@ const MORE_LINES: &[(&str, &[&str])] = &[
             "run flow --name second -p word=again --wait --timeout 60s",
             "run flow --name second",
             "run flow -p no-such=x",
+        ],
+    ),
+    (
+        "scale",
+        &[
+            "wait service/web --for ready --timeout 60s",
+            "wait service/web --timeout 5s",
+            "scale service/web --replicas 3",
+            "scale service web --replicas 3 -o name",
+            "wait service/web --for ready --timeout 60s",
+            "scale job/flow-1-a --replicas 2",
+            "scale node/node-1 --replicas 2",
+            "scale service/no-such --replicas 2",
+            "suspend service/web",
+            "cancel service/web",
+            "resume service/web",
+            "wait service/web --for ready --timeout 60s",
         ],
     ),
     ("suspend", &["suspend workflow/flow", "suspend job/flow-1-a"]),

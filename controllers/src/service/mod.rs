@@ -1,0 +1,164 @@
+//! Services: sets of tasks that stay up.
+
+#[cfg(test)]
+mod model;
+pub mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use api::object::Kind as _;
+use api::{KindId, Node, ObjectKey, Service, Task, TaskTemplate};
+use runtime::{Any, ReconcileError, Requeue, Snapshot};
+
+use crate::action::{Action, created};
+use crate::freed::{self, waits_for_a_name};
+use crate::throttle::Throttle;
+use crate::tools::Tools;
+use plan::{Plan, View, is_at_rest, plan, template};
+
+/// Keeps the tasks of services up.
+#[derive(Debug)]
+pub(crate) struct Controller {
+    tools: Tools,
+    throttle: Throttle,
+}
+
+/// What a view refers to, shared with the cache.
+struct Shared {
+    service: Arc<Service>,
+    tasks: Vec<Arc<Task>>,
+    templates: Vec<Arc<TaskTemplate>>,
+    template: Option<Arc<TaskTemplate>>,
+    nodes: Vec<Arc<Node>>,
+}
+
+impl Shared {
+    fn of(snapshot: &Snapshot, key: &ObjectKey) -> Option<Self> {
+        // The rest of a service that is being deleted is left to the garbage collector.
+        let service = Arc::clone(snapshot.services.get(key).filter(|it| !it.is_deleting())?);
+        let template = ObjectKey::new(&*key.namespace, template(&service).name());
+        let nodes = service.spec.is_per_node().then(|| snapshot.nodes.iter().cloned());
+        Some(Self {
+            tasks: snapshot.tasks.of_owner(service.uid()).cloned().collect(),
+            templates: snapshot.task_templates.of_owner(service.uid()).cloned().collect(),
+            template: snapshot.task_templates.get(&template).cloned(),
+            nodes: nodes.into_iter().flatten().collect(),
+            service,
+        })
+    }
+}
+
+impl Controller {
+    pub(crate) fn new(tools: Tools) -> Self {
+        Self { tools, throttle: Throttle::default() }
+    }
+
+    /// Plans until no name that the plan would use belongs to another owner.
+    fn plan(&self, shared: &Shared) -> Plan {
+        let tasks: Vec<&Task> = shared.tasks.iter().map(Arc::as_ref).collect();
+        let templates: Vec<&TaskTemplate> = shared.templates.iter().map(Arc::as_ref).collect();
+        let nodes: Vec<&Node> = shared.nodes.iter().map(Arc::as_ref).collect();
+        let mut taken = BTreeSet::new();
+        loop {
+            let plan = plan(&View {
+                service: &shared.service,
+                tasks: &tasks,
+                templates: &templates,
+                template: shared.template.as_deref(),
+                nodes: &nodes,
+                taken: &taken,
+                now: self.tools.clock.now(),
+            });
+            let found = self.taken_by_others(&plan, &shared.service);
+            if found.is_empty() {
+                return plan;
+            }
+            taken.extend(found);
+        }
+    }
+
+    fn taken_by_others(&self, plan: &Plan, service: &Service) -> Vec<String> {
+        let names = created(&plan.groups, KindId::Task);
+        self.tools.cache.read(|snapshot| {
+            let is_anothers = |name: &&str| {
+                let there = snapshot.tasks.get(&ObjectKey::new(service.namespace(), *name));
+                let owner = there.map(|task| task.controller().map(|owner| owner.uid.as_str()));
+                owner.is_some_and(|owner| owner != Some(service.uid()))
+            };
+            names.into_iter().filter(is_anothers).map(str::to_owned).collect()
+        })
+    }
+}
+
+impl runtime::Controller for Controller {
+    /// The key of a service.
+    type Key = ObjectKey;
+
+    const NAME: &'static str = "service";
+
+    fn keys(before: Option<&Any>, now: Option<&Any>, snapshot: &Snapshot) -> Vec<ObjectKey> {
+        let Some(object) = now.or(before) else { return Vec::new() };
+        let kind = object.kind();
+        if kind == KindId::Service {
+            return vec![object.key()];
+        }
+        if kind == KindId::Node {
+            let is_same = is_same_place(before, now);
+            let all = (!is_same).then(|| snapshot.services_per_node()).into_iter().flatten();
+            return all.map(|service| service.key()).collect();
+        }
+        if kind == KindId::Task || kind == KindId::TaskTemplate {
+            let key = object.key();
+            let owners = object.meta().owner_references.iter().flatten();
+            let services = owners.filter(|owner| owner.kind == KindId::Service.info().kind);
+            let mut keys: Vec<ObjectKey> =
+                services.map(|owner| ObjectKey::new(&*key.namespace, &*owner.name)).collect();
+            if now.is_none() {
+                let service = |name| snapshot.services.get(&ObjectKey::new(&*key.namespace, name));
+                let waiting = freed::wanted_by(&key.name).filter_map(service);
+                let waits = |it: &&Arc<Service>| waits_for_a_name(&it.status.conditions);
+                keys.extend(waiting.filter(waits).map(|service| service.key()));
+            }
+            return keys;
+        }
+        Vec::new()
+    }
+
+    async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
+        let Some(shared) = self.tools.cache.read(|snapshot| Shared::of(snapshot, key)) else {
+            return Ok(Requeue::Gone);
+        };
+        let looked_at = shared.tasks.len() + shared.templates.len() + shared.nodes.len() + 1;
+        self.tools.metrics.viewed(Self::NAME, looked_at);
+        let service = &shared.service;
+        let plan = self.plan(&shared);
+        let is_at_rest = is_at_rest(service, &plan);
+        let Plan { mut groups, status, wake_at, notices } = plan;
+        let mut requeue = self.tools.until(wake_at, is_at_rest);
+        if let Some(next) = status {
+            match self.throttle.ask(service.uid()) {
+                None => groups.push(Action::status(*next).into()),
+                Some(wait) => requeue = Requeue::After(wait),
+            }
+        }
+        // What cannot be written is told in the log; the status stays as it is, and it is tried again
+        // with the next look.
+        self.tools.write(Self::NAME, groups).await?;
+        self.tools.tell(service.as_ref(), notices).await;
+        Ok(requeue)
+    }
+}
+
+/// Whether a node's change is of no interest to services that have a task on each node.
+fn is_same_place(before: Option<&Any>, now: Option<&Any>) -> bool {
+    let place = |any: Option<&Any>| {
+        let Any::Node(node) = any? else { return None };
+        let info = &node.status.info;
+        let labels = node.meta().labels.clone();
+        Some((node.phase(), node.is_deleting(), labels, info.arch.clone(), info.os.clone()))
+    };
+    place(before) == place(now)
+}

@@ -1,0 +1,321 @@
+//! What is done with the tasks of a service: which are started, replaced, stopped and removed.
+
+use std::collections::BTreeSet;
+
+use api::object::Kind as _;
+use api::service::RolloutOrder;
+use api::task::transition::{Amend, Retry, TaskChange};
+use api::task::{StopReason, Task, TaskState};
+use api::{Timestamp, names};
+use jiff::SignedDuration;
+
+use super::members::Member;
+use super::places::{Places, natural};
+use super::{Course, Obstacle, PlanInput, objects, on_task};
+use crate::action::{Action, NewTask, NewTasks};
+use crate::packing::Parcel;
+
+/// How long the first further attempt of a task waits after one that failed, in seconds; each one
+/// after that waits twice as long, up to [`RETRY_SECONDS_MAX`].
+const RETRY_SECONDS: i64 = 10;
+const RETRY_SECONDS_MAX: i64 = 300;
+
+/// What is done now, and what keeps tasks from being created.
+pub(super) fn steps(input: &PlanInput<'_>) -> (Vec<Parcel>, Option<Obstacle>) {
+    let mut parcels: Vec<Parcel> = input
+        .members
+        .ended
+        .iter()
+        .filter(|task| task.metadata.finalizers.as_ref().is_none_or(Vec::is_empty))
+        .map(|task| Action::remove(task).into())
+        .collect();
+    match input.course {
+        Course::Usual => {
+            let mut step = Step::of(input);
+            step.scale_down();
+            step.replace();
+            step.start_again();
+            let (created, obstacle) = step.create();
+            parcels.extend(step.parcels);
+            parcels.extend(created);
+            (parcels, obstacle)
+        }
+        Course::Suspended => {
+            let message = Some("the service is suspended".to_owned());
+            parcels.extend(stop_all(input, StopReason::Suspend, message.as_ref()));
+            (parcels, None)
+        }
+        Course::Expired => {
+            let message = Some("the service has expired".to_owned());
+            parcels.extend(stop_all(input, StopReason::JobEnded, message.as_ref()));
+            let ended = input.members.all.iter().filter(|member| member.task.has_ended());
+            parcels.extend(ended.map(|member| Action::remove(member.task).into()));
+            (parcels, None)
+        }
+    }
+}
+
+fn stop_all(input: &PlanInput<'_>, reason: StopReason, message: Option<&String>) -> Vec<Parcel> {
+    let open = input.members.all.iter().filter(|member| !member.task.has_ended());
+    let open = open.filter(|member| member.task.stop().is_none());
+    let evict = |member: &Member<'_>| {
+        on_task(Action::evict(member.task, reason, message.cloned()), member.task)
+    };
+    open.map(evict).collect()
+}
+
+/// What is done with the tasks of a service that keeps them up.
+struct Step<'a, 'b> {
+    input: &'a PlanInput<'b>,
+    /// Members that nothing was decided about yet.
+    left: Vec<&'a Member<'b>>,
+    /// How many tasks there should be.
+    total: usize,
+    /// How many ready tasks may still be stopped.
+    spare: usize,
+    /// How many tasks are to be created beyond the places that nobody holds.
+    surge: usize,
+    parcels: Vec<Parcel>,
+}
+
+impl<'a, 'b> Step<'a, 'b> {
+    fn of(input: &'a PlanInput<'b>) -> Self {
+        let total = input.places.total();
+        let max_unavailable = input.view.service.spec.max_unavailable(total);
+        let least = total.saturating_sub(max_unavailable);
+        let left: Vec<&Member<'b>> = input.members.all.iter().collect();
+        let ready = left.iter().filter(|it| it.is_ready() && !it.is_out_of_reach).count();
+        let spare = ready.saturating_sub(usize::try_from(least).unwrap_or(usize::MAX));
+        let total = usize::try_from(total).unwrap_or(usize::MAX);
+        Self { input, left, total, spare, surge: 0, parcels: Vec::new() }
+    }
+
+    fn starts_first(&self) -> bool {
+        let order = self.input.view.service.spec.rollout().order.unwrap_or_default();
+        order == RolloutOrder::StartFirst
+    }
+
+    /// Stops a task, unless too few would then be ready. Returns whether it is stopped.
+    fn stop(&mut self, member: &'a Member<'b>, reason: StopReason, message: &str) -> bool {
+        if member.is_ready() {
+            if self.spare == 0 {
+                return false;
+            }
+            self.spare -= 1;
+        }
+        self.left.retain(|left| left.task.uid() != member.task.uid());
+        self.parcels.push(if member.has_ended() {
+            Action::remove(member.task).into()
+        } else if member.task.stop().is_some() {
+            // It is being stopped already, to start again; it is removed when it has ended.
+            return true;
+        } else {
+            let message = (!message.is_empty()).then(|| message.to_owned());
+            on_task(Action::evict(member.task, reason, message), member.task)
+        });
+        true
+    }
+
+    /// Stops tasks that there are too many of, or that are where none should be.
+    fn scale_down(&mut self) {
+        let places = &self.input.places;
+        let mut nodes = BTreeSet::new();
+        let (mut misplaced, mut held) = (Vec::new(), Vec::new());
+        for member in &self.left {
+            match (objects::pin(member.task), places) {
+                (None, Places::Anywhere(_)) => held.push(*member),
+                (Some(node), Places::OnNodes { .. })
+                    if places.may_stay_on(node) && nodes.insert(node) => {}
+                (None | Some(_), _) => misplaced.push(*member),
+            }
+        }
+        for member in misplaced {
+            // It is in nobody's way that it goes: it does not count among those that should be.
+            self.spare += usize::from(member.is_ready());
+            self.stop(member, StopReason::ScaleDown, "its node is no longer one of the service's");
+        }
+        let in_the_way = held.len().saturating_sub(self.allowed());
+        let order = |member: &&Member<'_>| {
+            (member.is_ready(), member.is_new, std::cmp::Reverse(member.task.spec.index))
+        };
+        held.sort_by_key(order);
+        for member in held.into_iter().take(in_the_way) {
+            self.stop(member, StopReason::ScaleDown, "the service was scaled down");
+        }
+    }
+
+    /// How many tasks there may be: in a rollout that starts new ones first, some more than there
+    /// should be.
+    fn allowed(&self) -> usize {
+        let is_replacing = self.starts_first() && self.input.target.goes_on();
+        let old = self.input.members.old().count();
+        let more = if is_replacing { self.parallelism().min(old) } else { 0 };
+        self.total.saturating_add(more)
+    }
+
+    fn parallelism(&self) -> usize {
+        let rollout = self.input.view.service.spec.rollout();
+        usize::try_from(rollout.parallelism(self.input.places.total())).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a new task needs no more attention in the rollout.
+    fn is_done(&self, member: &Member<'_>) -> bool {
+        member.is_available() || self.input.target.has_failed(member.task)
+    }
+
+    /// Replaces tasks of earlier revisions, as many at a time as the rollout allows.
+    fn replace(&mut self) {
+        if !self.input.target.goes_on() {
+            return;
+        }
+        let in_reach = || self.left.iter().copied().filter(|it| !it.is_out_of_reach);
+        let old: Vec<&Member<'b>> = in_reach().filter(|it| !it.is_new).collect();
+        if old.is_empty() {
+            return;
+        }
+        // What was suspended with the service and is old by now protects nothing.
+        let is_suspended = |member: &&Member<'_>| {
+            let state = member.task.state();
+            matches!(state, TaskState::Cancelled { reason: StopReason::Suspend })
+        };
+        let (suspended, old): (Vec<_>, Vec<_>) = old.into_iter().partition(is_suspended);
+        for member in suspended {
+            self.stop(member, StopReason::Revision, "");
+        }
+        let in_reach = || self.left.iter().copied().filter(|it| !it.is_out_of_reach);
+        let new = in_reach().filter(|it| it.is_new);
+        let (done, under_way): (Vec<&Member<'b>>, Vec<&Member<'b>>) =
+            new.partition(|member| self.is_done(member));
+        let (done, under_way) = (done.len(), under_way.len());
+        let parallelism = self.parallelism();
+        // Also places whose task was stopped, or that are new.
+        let in_progress = if self.starts_first() {
+            under_way
+        } else {
+            self.total.saturating_sub(old.len() + done)
+        };
+        let is_batched = self.input.view.service.spec.rollout().batches.unwrap_or(false);
+        let budget = match (is_batched, in_progress) {
+            (true, 0) | (false, _) => parallelism.saturating_sub(in_progress),
+            (true, _) => 0,
+        };
+        if self.starts_first() {
+            self.surge = budget.min(self.total.saturating_sub(done + under_way)).min(old.len());
+            let surplus = (old.len() + done).saturating_sub(self.total);
+            for member in old.into_iter().take(surplus) {
+                self.stop(member, StopReason::Revision, "");
+            }
+        } else {
+            for member in old.into_iter().take(budget) {
+                self.stop(member, StopReason::Revision, "");
+            }
+        }
+    }
+
+    /// Starts tasks whose attempt has ended again, as they were, and gives those that wait for a node
+    /// the priority of now.
+    fn start_again(&mut self) {
+        let now = self.input.view.now;
+        let priority = self.input.view.service.spec.priority.unwrap_or_default();
+        let waiting = self.left.iter().map(|member| member.task).filter(|task| {
+            matches!(task.state(), TaskState::Pending) && task.spec.priority != priority
+        });
+        let amend = |task: &Task| {
+            let amend = Amend {
+                template: task.spec.template.clone(),
+                count: task.spec.count,
+                priority,
+                overrides: task.spec.overrides.clone(),
+            };
+            on_task(Action::task(task, TaskChange::Amend(Box::new(amend))), task)
+        };
+        self.parcels.extend(waiting.map(amend));
+        // The task on a lost node that it is pinned to runs on if the node returns.
+        let is_pinned = |task: &Task| {
+            matches!(task.state(), TaskState::Lost { .. }) && objects::pin(task).is_some()
+        };
+        for member in self.left.iter().filter(|it| it.has_ended() && !is_pinned(it.task)) {
+            let retry = retry(member.task, now);
+            self.parcels
+                .push(on_task(Action::task(member.task, TaskChange::Retry(retry)), member.task));
+        }
+    }
+
+    /// Creates tasks for places that nobody holds.
+    fn create(&self) -> (Vec<Parcel>, Option<Obstacle>) {
+        let PlanInput { view, target, places, members, .. } = self.input;
+        let Some(revision) = target.of_new_tasks() else { return (Vec::new(), None) };
+        let holding = self.input.members.all.len();
+        let stopped = holding - self.left.len();
+        // A task that is being stopped still has its resources and ports.
+        let waited_for = if self.starts_first() { 0 } else { members.stopping.len() + stopped };
+        let mut used: BTreeSet<u32> = self.used_slots(revision.number).collect();
+        let mut free = (0..).filter(|slot| used.insert(*slot));
+        let mut each = Vec::new();
+        let mut obstacle = None;
+        let mut add = |slot: u32, place: Option<&str>| {
+            let part = place.map_or_else(|| slot.to_string(), str::to_owned);
+            let name = names::service_task(view.service.name(), revision.number, &part);
+            if view.taken.contains(&name) {
+                obstacle.get_or_insert(Obstacle::NameTaken { kind: "task", name });
+                return;
+            }
+            let overrides = place.map(objects::pinned_to).unwrap_or_default();
+            each.push(NewTask { index: slot, name, overrides });
+        };
+        match places {
+            Places::Anywhere(_) => {
+                let missing = self.total.saturating_sub(self.left.len() + waited_for);
+                for slot in free.by_ref().take((missing + self.surge).min(super::ROUND_OPS_MAX)) {
+                    add(slot, None);
+                }
+            }
+            Places::OnNodes { ready, .. } => {
+                let held: BTreeSet<&str> =
+                    view.tasks.iter().filter_map(|task| objects::pin(task)).collect();
+                let mut missing: Vec<&str> = ready.difference(&held).copied().collect();
+                missing.sort_by(|one, other| natural(one, other));
+                for (node, slot) in missing.into_iter().take(super::ROUND_OPS_MAX).zip(free) {
+                    add(slot, Some(node));
+                }
+            }
+        }
+        if each.is_empty() {
+            return (Vec::new(), obstacle);
+        }
+        let count = places.total();
+        let alike = objects::task(view, (revision.number, &revision.template), count);
+        let tasks = NewTasks { alike: Box::new(alike), each };
+        (vec![Action::CreateTasks(tasks).into()], obstacle)
+    }
+}
+
+impl Step<'_, '_> {
+    /// The slots that new tasks of a revision cannot have: those of tasks that stay, and those whose
+    /// names are still there.
+    fn used_slots(&self, revision: u32) -> impl Iterator<Item = u32> {
+        let PlanInput { view, members, .. } = self.input;
+        let goes = |task: &Task| members.ended.iter().any(|ended| ended.uid() == task.uid());
+        let is_used = move |task: &&&Task| task.spec.run == revision || !goes(task);
+        view.tasks.iter().filter(is_used).map(|task| task.spec.index)
+    }
+}
+
+/// Another attempt, after a while if the last one failed by itself.
+fn retry(task: &Task, now: Timestamp) -> Retry {
+    let failed = matches!(
+        task.state(),
+        TaskState::Failed { .. } | TaskState::TimedOut | TaskState::Succeeded
+    );
+    let wait = if failed {
+        let doublings = task.spec.failures.min(16);
+        (RETRY_SECONDS << doublings).min(RETRY_SECONDS_MAX)
+    } else {
+        0
+    };
+    let not_before = now.checked_add(SignedDuration::from_secs(wait)).ok();
+    let is_suspension =
+        matches!(task.state(), TaskState::Cancelled { reason: StopReason::Suspend });
+    let avoid = task.node().filter(|_| !is_suspension).map(str::to_owned);
+    Retry { counts: failed, not_before, avoid }
+}
