@@ -370,6 +370,7 @@ mod tests {
             "near: partitionSet states job required",
             "ports: port protocol hostIP",
             "preferences: weight constraint",
+            "revisions: number template image at failure",
             "rules: exitCodes reasons action",
         ];
         assert_eq!(found, known.map(str::to_owned).into());

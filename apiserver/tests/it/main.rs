@@ -19,6 +19,7 @@ mod readiness;
 mod refusals;
 mod restores;
 mod rules;
+mod scale;
 mod secrets;
 mod stale_caches;
 mod startups;

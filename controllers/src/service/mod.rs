@@ -15,6 +15,7 @@ use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::action::{Action, created};
 use crate::freed::{self, waits_for_a_name};
+use crate::notice::Notice;
 use crate::throttle::Throttle;
 use crate::tools::Tools;
 use plan::{Plan, View, is_at_rest, plan, template};
@@ -144,10 +145,14 @@ impl runtime::Controller for Controller {
                 Some(wait) => requeue = Requeue::After(wait),
             }
         }
-        // What cannot be written is told in the log; the status stays as it is, and it is tried again
-        // with the next look.
-        self.tools.write(Self::NAME, groups).await?;
-        self.tools.tell(service.as_ref(), notices).await;
+        // What can never be written is tried again with each look at the service, at most once a minute
+        // unless something changes, since what it depends on may change.
+        let never = self.tools.write(Self::NAME, groups).await?.into_iter().next();
+        let unwritable = never.map(|(_, why)| {
+            let message = format!("the service's next step cannot be stored: {why}");
+            Notice { warning: true, reason: "NotWritable", message }
+        });
+        self.tools.tell(service.as_ref(), notices.into_iter().chain(unwritable).collect()).await;
         Ok(requeue)
     }
 }

@@ -91,14 +91,19 @@ impl Objects<'_> {
         }
     }
 
-    /// Makes a task with an owner and waits until it runs; its name. A job makes its task itself.
+    /// Makes a task with an owner and waits until it runs; its name. A job or a service makes its task
+    /// itself.
     async fn run(&self, owner: &Value) -> String {
         let name = owner["metadata"]["name"].as_str().unwrap();
-        let is_job = owner["kind"] == KindId::Job.info().kind;
-        let task = if is_job { format!("{name}-0") } else { format!("{name}-t") };
-        if !is_job {
-            self.make(KindId::Task, &task, Some(owner)).await;
-        }
+        let task = match owning_kind(owner["kind"].as_str().unwrap()) {
+            Some(KindId::Job) => format!("{name}-0"),
+            Some(_) => format!("{name}-1-0"),
+            None => {
+                let task = format!("{name}-t");
+                self.make(KindId::Task, &task, Some(owner)).await;
+                task
+            }
+        };
         self.wait_until_running(&task).await;
         task
     }

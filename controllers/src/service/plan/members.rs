@@ -82,11 +82,13 @@ impl<'a> Members<'a> {
         members
     }
 
-    pub(super) fn new(&self) -> impl Iterator<Item = &Member<'a>> {
+    /// Those that run what tasks should run now.
+    pub(super) fn updated(&self) -> impl Iterator<Item = &Member<'a>> {
         self.all.iter().filter(|member| member.is_new)
     }
 
-    pub(super) fn old(&self) -> impl Iterator<Item = &Member<'a>> {
+    /// Those that run something else.
+    pub(super) fn outdated(&self) -> impl Iterator<Item = &Member<'a>> {
         self.all.iter().filter(|member| !member.is_new)
     }
 }

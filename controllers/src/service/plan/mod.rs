@@ -143,11 +143,7 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let course = Course::of(view.service, view.now);
     let places = Places::of(view);
-    let target = match Target::of(view) {
-        Ok(target) => target,
-        // The tasks of the revisions before are kept up meanwhile.
-        Err((target, obstacle)) => return going_on(view, course, places, target, Some(obstacle)),
-    };
+    let (target, obstacle) = Target::of(view);
     if target.opens {
         let number = target.rollout.revision;
         let message =
@@ -155,7 +151,8 @@ pub fn plan(view: &View<'_>) -> Plan {
         let notice = Notice { warning: false, reason: "RolloutStarted", message };
         return opening(view, &target, true, Some(notice));
     }
-    going_on(view, course, places, target, None)
+    // Where a new revision cannot be made, the tasks of those before are kept up meanwhile.
+    going_on(view, course, places, target, obstacle)
 }
 
 /// Makes a new revision: its template and its number in the status, together. Tasks follow with the

@@ -55,7 +55,7 @@ fn template_spec(service: &Service) -> TaskTemplateSpec {
         placement: service.spec.placement(),
         owner: Owner::new(KindId::Service, service.name()),
         // Its presence makes the agent start containers again, whatever they end with.
-        restart: Some(service.spec.restart.clone().unwrap_or_default()),
+        restart: Some(service.spec.restart.unwrap_or_default()),
         ..TaskTemplateSpec::default()
     }
 }

@@ -107,7 +107,7 @@ fn message(
         }
         ServicePhase::Paused => Some(format!(
             "rollout of revision {number} is suspended: {} of {} tasks run it",
-            input.members.new().count(),
+            input.members.updated().count(),
             status.replicas
         )),
         ServicePhase::RollingOut => {

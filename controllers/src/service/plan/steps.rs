@@ -148,7 +148,7 @@ impl<'a, 'b> Step<'a, 'b> {
     /// should be.
     fn allowed(&self) -> usize {
         let is_replacing = self.starts_first() && self.input.target.goes_on();
-        let old = self.input.members.old().count();
+        let old = self.input.members.outdated().count();
         let more = if is_replacing { self.parallelism().min(old) } else { 0 };
         self.total.saturating_add(more)
     }

@@ -32,8 +32,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// The target as it is now; the second form if the template of a new revision cannot be made.
-    pub(super) fn of(view: &View<'_>) -> Result<Self, (Self, Obstacle)> {
+    /// The target as it is now, and what keeps a new revision from being made.
+    pub(super) fn of(view: &View<'_>) -> (Self, Option<Obstacle>) {
         let (service, status) = (view.service, &view.service.status);
         let wanted = objects::template(service);
         let is_first = status.update_revision == 0;
@@ -46,14 +46,14 @@ impl Target {
         // Only a changed spec makes a new revision, never another version of the controller.
         let is_changed = is_first || service.generation() > status.observed_generation;
         if !is_changed || known.is_of_spec(wanted.name()) {
-            return Ok(known);
+            return (known, None);
         }
         if view.template.is_some_and(|found| !is_ours(service, found.controller())) {
             let name = wanted.name().to_owned();
-            return Err((known, Obstacle::NameTaken { kind: "TaskTemplate", name }));
+            return (known, Some(Obstacle::NameTaken { kind: "TaskTemplate", name }));
         }
         let image = service.spec.template.image.clone();
-        Ok(known.opened(wanted.name(), image, None, view.now))
+        (known.opened(wanted.name(), image, None, view.now), None)
     }
 
     /// Whether what tasks should run is what the spec says, or would be if its rollout had not
@@ -161,7 +161,7 @@ impl Target {
     /// Remembers the new tasks that have failed. Returns why each of them has.
     fn note_failures(&mut self, view: &View<'_>, members: &Members<'_>) -> Vec<String> {
         let mut why = Vec::new();
-        for member in members.new().filter(|member| !member.is_out_of_reach) {
+        for member in members.updated().filter(|member| !member.is_out_of_reach) {
             let Some(reason) = failure(view, member, self.rollout.started_at) else { continue };
             why.push(format!("{}: {reason}", member.task.name()));
             let names = &mut self.rollout.failed_tasks;

@@ -105,7 +105,7 @@ fn start(world: &mut World, name: &str, ready: bool) -> bool {
 
 /// A node that accepts tasks, or one that does not.
 fn set_node(world: &mut World, name: &str, accepts: bool) {
-    let spec = NodeSpec { unschedulable: !accepts, ..NodeSpec::default() };
+    let spec = NodeSpec { unschedulable: !accepts };
     let mut node = Node::new("", name, spec);
     node.status.ready_since = Some(api::Timestamp::UNIX_EPOCH);
     world.nodes.insert(name.to_owned(), node);
@@ -163,7 +163,9 @@ fn show_action(action: &Action) -> Option<String> {
         Action::Remove { task } => format!("remove {}", task.key.name),
         Action::Delete { object, .. } => format!("delete {}", object.key.name),
         Action::Status(_) => return None,
-        other => format!("{other:?}"),
+        Action::Create(_) | Action::Patch(_) | Action::Record { .. } | Action::Emptied { .. } => {
+            format!("{action:?}")
+        }
     })
 }
 
