@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 pub use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 pub use k8s_openapi::api::core::v1::{
-    ConfigMap, Event, EventSource, Namespace, ObjectReference, Secret,
+    ConfigMap, Event, EventSource, Namespace, NamespaceCondition, NamespaceStatus, ObjectReference,
+    Secret,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -57,7 +58,7 @@ kubernetes_kind!(Namespace, ConfigMap, Secret, Event, Lease);
 
 impl Resource for Namespace {
     // Kubernetes clients send `spec.finalizers` of a namespace back. Heliox stores no such field.
-    const SHOWN: &'static [&'static str] = &["/status", "/spec"];
+    const SHOWN: &'static [&'static str] = &["/status/phase", "/spec"];
 
     fn validate(&self) -> Vec<Violation> {
         metadata::validate(KindId::Namespace, &self.metadata)
@@ -81,6 +82,12 @@ impl Resource for Namespace {
         vec![self.name().to_owned(), self.phase().to_owned(), age(self.created(), now)]
     }
 }
+
+/// The condition of a namespace that is being deleted and still has objects, as in Kubernetes.
+pub const CONTENT_REMAINING: &str = "NamespaceContentRemaining";
+/// The condition of a namespace that is being deleted whose objects, or which itself, have
+/// finalizers, as in Kubernetes.
+pub const FINALIZERS_REMAINING: &str = "NamespaceFinalizersRemaining";
 
 /// Whether a namespace accepts new objects, as one word.
 pub trait NamespacePhase {

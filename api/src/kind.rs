@@ -158,6 +158,7 @@ impl KindId {
                         fields: &["status.phase"],
                         phases: &["Active", "Terminating"],
                         names: Names::Label,
+                        subresources: &[Subresource::Status],
                         apply_order: 0,
                         ..CORE
                     }

@@ -25,6 +25,9 @@ pub const FINALIZER_FOREGROUND: &str = "foregroundDeletion";
 pub const FINALIZER_ORPHAN: &str = "orphan";
 /// The namespace of the Lease objects that elect leaders.
 pub const SYSTEM_NAMESPACE: &str = "heliox-system";
+/// Annotation of an object that is deleted in the foreground: what the deletion waits for, for people.
+/// The garbage collector writes it once that takes longer than a few seconds.
+pub const DELETION_WAITS_FOR: &str = "heliox.dev/deletion-waits-for";
 /// Annotation of a TaskTemplate whose owner was deleted with `propagationPolicy: Orphan`. The
 /// template is removed when the last task that runs it is gone.
 pub const ORPHANED: &str = "heliox.dev/orphaned";

@@ -78,6 +78,14 @@ pub trait Kind:
     fn is_deleting(&self) -> bool {
         self.meta().deletion_timestamp.is_some()
     }
+    /// That it is being deleted and what that waits for, as a line.
+    fn why_deleting(&self) -> String {
+        let annotations = self.meta().annotations.as_ref();
+        match annotations.and_then(|all| all.get(crate::labels::DELETION_WAITS_FOR)) {
+            Some(why) => format!("being deleted: {why}"),
+            None => "being deleted".to_owned(),
+        }
+    }
     /// The value of a label.
     fn label(&self, key: &str) -> Option<&str> {
         self.meta().labels.as_ref()?.get(key).map(String::as_str)

@@ -222,10 +222,14 @@ fn to_wire<K: Resource>(
 /// Removes the fields that are added on the way out, and which a client may send back.
 pub(crate) fn strip_wire(kind: KindId, object: &mut Value) {
     for way in ["/metadata/resourceVersion"].iter().chain(strategy(kind).shown) {
-        if let Some((parent, field)) = way.rsplit_once('/')
-            && let Some(parent) = object.pointer_mut(parent).and_then(Value::as_object_mut)
+        if let Some((parent_way, field)) = way.rsplit_once('/')
+            && let Some(parent) = object.pointer_mut(parent_way).and_then(Value::as_object_mut)
         {
-            parent.shift_remove(field);
+            let was_there = parent.shift_remove(field).is_some();
+            // A status without anything else is left out, as everywhere.
+            if was_there && parent.is_empty() && parent_way == "/status" {
+                object.as_object_mut().and_then(|fields| fields.shift_remove("status"));
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use api::batch::{self, Op, Propagation};
 use api::completion::End;
+use api::core::Namespace;
 use api::object::Kind;
 use api::resource_version::ResourceVersion;
 use api::size::json_bytes;
@@ -12,7 +13,7 @@ use api::task::transition::TaskChange;
 use api::task::{Overrides, StopReason};
 use api::{
     Job, KindId, Node, ObjectKey, ObjectMeta, PartitionSet, Service, Task, TaskTemplate, Workflow,
-    WorkflowRun, names,
+    WorkflowRun, labels, names,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde::Serialize;
@@ -118,7 +119,7 @@ some_kinds! {
 some_kinds! {
     /// An object with a new status. Only the status is written. Name, uid and resourceVersion say
     /// which object is meant and which state was read; nothing else of it is sent.
-    Status: Job, Service, WorkflowRun, Workflow, PartitionSet, Node
+    Status: Job, Service, WorkflowRun, Workflow, PartitionSet, Node, Namespace
 }
 
 /// New tasks of one template. They differ only in index, name and overrides.
@@ -233,6 +234,11 @@ impl Patch {
         Self::of(kind, meta, vec![Field::Finalizers(finalizers)])
     }
 
+    /// Says for people what the deletion of an object waits for.
+    pub fn deletion_waits_for(kind: KindId, meta: &ObjectMeta, what: String) -> Self {
+        Self::of(kind, meta, vec![Field::Annotation(labels::DELETION_WAITS_FOR, what)])
+    }
+
     /// Also sets an annotation.
     #[must_use]
     pub fn and_annotation(mut self, name: &'static str, value: &str) -> Self {
@@ -303,6 +309,7 @@ impl Status {
             Status::Workflow(it) => status_of(&**it, &it.status),
             Status::PartitionSet(it) => status_of(&**it, &it.status),
             Status::Node(it) => status_of(&**it, &it.status),
+            Status::Namespace(it) => status_of(&**it, &it.status),
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod notice;
 mod obedient;
 mod packing;
 pub mod partition_set;
+pub mod remaining;
 mod run;
 pub mod service;
 mod throttle;

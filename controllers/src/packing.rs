@@ -57,6 +57,7 @@ fn bytes_of(action: &Action) -> usize {
         Action::Status(Status::Workflow(object)) => json_bytes(object),
         Action::Status(Status::PartitionSet(object)) => json_bytes(object),
         Action::Status(Status::Node(object)) => json_bytes(object),
+        Action::Status(Status::Namespace(object)) => json_bytes(object),
         Action::CreateTasks(tasks) => {
             let alike = json_bytes(&tasks.alike);
             tasks.each.iter().map(|task| alike + own_bytes(task)).sum()

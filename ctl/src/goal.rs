@@ -6,6 +6,8 @@ use api::{Kind as _, KindId, Task, WorkflowRun};
 use clap::ValueEnum;
 use serde_json::Value;
 
+use crate::deletion;
+
 /// What is waited for; also in the words of kubectl.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Goal {
@@ -262,6 +264,10 @@ pub fn standing(object: &Value) -> String {
             text.push_str(&format!(", {failed} failed"));
         }
     }
+    if let Some(why) = deletion::waits_for(object) {
+        text.push_str(&format!(": {why}"));
+        return text;
+    }
     let refused = object["spec"]["unschedulable"]["message"].as_str();
     // A workflow shows its run's message in its conditions only.
     let conditions = status["conditions"].as_array().into_iter().flatten();
@@ -462,6 +468,14 @@ mod tests {
         workflow["status"]["conditions"][0]["message"] = "run w-1: job a is Failed".into();
         assert_eq!(standing(&workflow), "Failed: run w-1: job a is Failed");
         assert_eq!(standing(&json!({"metadata": {}})), "still there");
+        let leaving = json!({
+            "metadata": {
+                "deletionTimestamp": "2026-01-02T00:00:00Z",
+                "annotations": { "heliox.dev/deletion-waits-for": "1 task still stops on node n1" },
+            },
+            "status": { "phase": "Running", "message": "exit 1 x2" },
+        });
+        assert_eq!(standing(&leaving), "Running: 1 task still stops on node n1");
         assert_eq!(
             standing(&json!({"status": {"phase": "Running", "total": 0, "succeeded": 0}})),
             "Running",

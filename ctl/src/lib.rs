@@ -10,6 +10,7 @@ pub mod bundle;
 pub mod cmd;
 pub mod completion;
 pub mod connection;
+pub mod deletion;
 pub mod deployed;
 pub mod describe;
 pub mod document;

@@ -133,7 +133,7 @@ impl Job {
     fn why(&self) -> String {
         let status = &self.status;
         if self.is_deleting() {
-            return "being deleted".to_owned();
+            return self.why_deleting();
         }
         if let Some(why) = status.why() {
             return why;

@@ -148,7 +148,7 @@ impl Node {
                 None => "its agent has never connected".to_owned(),
             },
             NodePhase::Cordoned => "marked unschedulable".to_owned(),
-            NodePhase::Ready if self.is_deleting() => "being deleted".to_owned(),
+            NodePhase::Ready if self.is_deleting() => self.why_deleting(),
             NodePhase::Ready if !status.leftovers.is_empty() => {
                 let number = status.leftovers.len();
                 let (tasks, were) = if number == 1 { ("task", "was") } else { ("tasks", "were") };

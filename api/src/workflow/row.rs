@@ -54,7 +54,7 @@ impl Resource for Workflow {
     fn row(&self, now: Timestamp) -> Vec<String> {
         let status = &self.status;
         let why = if self.is_deleting() {
-            "being deleted".to_owned()
+            self.why_deleting()
         } else if self.spec.suspend == Some(true) {
             "suspended: starts no run by itself".to_owned()
         } else {

@@ -98,7 +98,7 @@ impl WorkflowRun {
     pub fn why(&self) -> String {
         let status = &self.status;
         if self.is_deleting() {
-            return "being deleted".to_owned();
+            return self.why_deleting();
         }
         if let Some(why) = status.message.as_ref().or(status.waiting.as_ref()) {
             return why.clone();

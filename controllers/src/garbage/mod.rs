@@ -10,22 +10,24 @@ use std::time::Duration;
 
 use api::object::Kind as _;
 use api::owner::OWNERS;
-use api::{CompletionChunk, KindId, ObjectKey, Task, TaskTemplate};
+use api::{CompletionChunk, KindId, ObjectKey, ObjectMeta, Task, TaskTemplate};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::action::Group;
+use crate::remaining::{Left, Remaining, Tellings};
 use crate::tools::Tools;
 use circle::{Link, waits_for_dependents};
 use plan::{
-    Dependent, Object, Outdated, ROUND_OPS_MAX, View, finish, is_concerned, is_orphan, orphaned,
-    outdated, plan, wants_every_dependent,
+    Dependent, Object, Outdated, ROUND_OPS_MAX, View, finish, is_concerned, is_foreground,
+    is_orphan, orphaned, outdated, plan, wants_every_dependent,
 };
 
 /// Removes what is no longer needed.
 #[derive(Debug)]
 pub(crate) struct Controller {
     tools: Tools,
+    tellings: Tellings,
 }
 
 /// What is looked at.
@@ -83,7 +85,7 @@ impl Owner {
 
 impl Controller {
     pub(crate) fn new(tools: Tools) -> Self {
-        Self { tools }
+        Self { tools, tellings: Tellings::default() }
     }
 
     async fn look_at_owner(&self, key: &Owner) -> Result<Requeue, ReconcileError> {
@@ -112,18 +114,49 @@ impl Controller {
             let circle = circle
                 .as_ref()
                 .map(|link| Link { dependent: object(&link.dependent), owner: link.owner.clone() });
+            let blocking = snapshot.blocking_dependents(uid);
+            let waits = object_of.filter(|owner| blocking > 0 && is_foreground(owner));
+            let remaining = waits.and_then(|owner| self.remaining(snapshot, key, owner.meta));
             let groups = plan(&View {
                 owner: object_of,
                 uid,
                 dependents: &dependents,
-                blocking: snapshot.blocking_dependents(uid),
+                blocking,
                 circle: circle.as_ref(),
+                remaining: remaining.as_ref(),
             });
-            Some((groups, dependents.len(), read))
+            let again =
+                waits.map(|owner| self.tellings.wait(&key.uid, owner.meta, self.tools.clock.now()));
+            Some((groups, dependents.len(), read, again))
         });
-        let Some((groups, concerned, read)) = read else { return Ok(Requeue::Gone) };
+        let Some((groups, concerned, read, again)) = read else {
+            self.tellings.forget(&key.uid);
+            return Ok(Requeue::Gone);
+        };
         self.tools.metrics.viewed("garbage", read);
-        self.round(groups, concerned).await
+        Ok(match (self.round(groups, concerned).await?, again) {
+            // What it waits for may change without an event that brings it back.
+            (Requeue::OnChange, Some(wait)) => Requeue::After(wait),
+            (requeue, _) => requeue,
+        })
+    }
+
+    /// What the deletion of an owner waits for, if it may be said now.
+    fn remaining(&self, snapshot: &Snapshot, key: &Owner, meta: &ObjectMeta) -> Option<Remaining> {
+        if !self.tellings.wait(&key.uid, meta, self.tools.clock.now()).is_zero() {
+            return None;
+        }
+        self.tellings.told(&key.uid);
+        let blocks = |any: &Any| {
+            let owners = any.meta().owner_references.iter().flatten();
+            let mut owners = owners.filter(|owner| owner.uid == key.uid);
+            owners.any(|owner| owner.block_owner_deletion == Some(true)) && key.is_named_by(any)
+        };
+        // Of many, the first ones say what it is that does not go.
+        let found: Vec<Any> =
+            snapshot.dependents(&key.uid).filter(blocks).take(ROUND_OPS_MAX).collect();
+        let more = snapshot.blocking_dependents(&key.uid).saturating_sub(found.len());
+        Some(Remaining::of(found.iter().map(Left::of), more))
     }
 
     /// Writes the groups of a plan that was made for this many objects.
@@ -148,7 +181,14 @@ impl Controller {
             return Ok(Requeue::Gone);
         }
         let dependents: Vec<Dependent<'_>> = found.iter().map(Found::as_dependent).collect();
-        let view = View { owner: None, uid, dependents: &dependents, blocking: 0, circle: None };
+        let view = View {
+            owner: None,
+            uid,
+            dependents: &dependents,
+            blocking: 0,
+            circle: None,
+            remaining: None,
+        };
         self.tools.metrics.viewed("garbage", dependents.len());
         self.round(plan(&view), dependents.len()).await
     }

@@ -14,6 +14,7 @@
 //!   ([`circle`](super::circle)).
 //! * A completion record belongs to its job for as long as the job exists: no cascade includes it,
 //!   and it is removed after the job.
+//! * What a foreground deletion waits for is written on the owner, and only when it changes.
 //! * Garbage collection never changes a decision: what a plan may still read is kept.
 
 use api::batch::Propagation;
@@ -25,6 +26,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use super::circle::Link;
 use crate::action::{Action, Group, ObjectRef, Patch};
 use crate::job::plan::template_name;
+use crate::remaining::Remaining;
 
 /// An owner that is gone or being deleted, and its dependents.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +42,8 @@ pub struct View<'a> {
     pub blocking: usize,
     /// Where to cut the circle in which the owner waits for itself, if it does.
     pub circle: Option<&'a Link<Object<'a>>>,
+    /// What a foreground deletion waits for, where it may be written now.
+    pub remaining: Option<&'a Remaining>,
 }
 
 /// An object of any kind.
@@ -98,7 +102,8 @@ pub fn plan(view: &View<'_>) -> Vec<Group> {
             // go.
             let cut = view.circle.map(unblock);
             let before = blocking.filter_map(|dependent| before(dependent, view.uid));
-            groups(cut.into_iter().chain(before))
+            let told = view.remaining.and_then(|remaining| told(&owner, remaining));
+            groups(cut.into_iter().chain(before).chain(told))
         }
         // Deleted in the background: its dependents follow once it is gone.
         None => Vec::new(),
@@ -111,6 +116,11 @@ enum Waits {
     ForNone,
     /// For the dependents that block it to be gone.
     ForBlocking,
+}
+
+/// Whether an owner waits for the dependents that block it.
+pub(super) fn is_foreground(owner: &Object<'_>) -> bool {
+    matches!(waits_for(owner), Some(Waits::ForBlocking))
 }
 
 fn waits_for(owner: &Object<'_>) -> Option<Waits> {
@@ -243,6 +253,14 @@ fn unblock(link: &Link<Object<'_>>) -> Action {
         owner
     });
     Action::Patch(Patch::owner_references(kind, meta, owners.collect()))
+}
+
+/// Says on the owner what its deletion waits for, unless that is said already.
+fn told(owner: &Object<'_>, remaining: &Remaining) -> Option<Action> {
+    let said = owner.meta.annotations.as_ref().and_then(|all| all.get(labels::DELETION_WAITS_FOR));
+    let line = remaining.line();
+    let is_new = !line.is_empty() && said != Some(&line);
+    is_new.then(|| Action::Patch(Patch::deletion_waits_for(owner.kind, owner.meta, line)))
 }
 
 fn without_finalizer(owner: &Object<'_>, finalizer: &str) -> Action {

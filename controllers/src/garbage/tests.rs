@@ -30,6 +30,7 @@ use super::{Controller, Found, Key, Owner};
 use crate::action::{Action, Field, Group, ObjectRef, Patch};
 use crate::job::plan::template_name;
 use crate::obedient;
+use crate::remaining::{Left, Remaining};
 
 fn job() -> Job {
     let mut job = Job::new("default", "j", JobSpec::default());
@@ -125,7 +126,7 @@ fn asked(owner: Option<&ObjectMeta>, dependents: &[Dependent<'_>]) -> Vec<String
 fn view<'a>(owner: Option<Object<'a>>, dependents: &'a [Dependent<'a>]) -> View<'a> {
     let uid = "job-uid";
     let blocking = dependents.iter().filter(|dependent| blocks(dependent, uid)).count();
-    View { owner, uid, dependents, blocking, circle: None }
+    View { owner, uid, dependents, blocking, circle: None, remaining: None }
 }
 
 #[test]
@@ -214,6 +215,29 @@ fn an_owner_in_a_circle_has_one_of_it_no_longer_waited_for() {
     assert_eq!(owners[0].uid, "job-uid");
     assert_eq!(owners[0].block_owner_deletion, Some(false));
     assert_eq!(ops(&groups[1..]), ["delete configmaps/c"], "all else goes its way");
+}
+
+#[test]
+fn an_owner_that_is_deleted_in_the_foreground_says_what_it_waits_for() {
+    let mut meta = deleting(labels::FINALIZER_FOREGROUND);
+    let stops = changed(&bound("t"), &TaskChange::evict(StopReason::Delete));
+    let left = Left { kind: KindId::Task, meta: &stops.metadata, task: Some(&stops) };
+    let remaining = Remaining::of([left], 0);
+    let told = |meta: &ObjectMeta, dependents: &[Dependent<'_>]| {
+        let owner = Object { kind: KindId::Job, meta };
+        plan(&View { remaining: Some(&remaining), ..view(Some(owner), dependents) })
+    };
+    let groups = told(&meta, &[of_task(&stops)]);
+    let [Group { actions }] = &groups[..] else { panic!("{groups:?}") };
+    let [Action::Patch(Patch { kind, fields, .. })] = &actions[..] else { panic!("{actions:?}") };
+    let what = "1 task still stops on node n1".to_owned();
+    assert_eq!(
+        (*kind, &fields[..]),
+        (KindId::Job, &[Field::Annotation(labels::DELETION_WAITS_FOR, what.clone())][..])
+    );
+    meta.annotations = Some([(labels::DELETION_WAITS_FOR.to_owned(), what)].into());
+    assert_eq!(told(&meta, &[of_task(&stops)]), [], "it says so already");
+    assert_eq!(told(&meta, &[]).len(), 1, "what is not waited for is not said");
 }
 
 fn owning(dependent: Dependent<'_>) -> Dependent<'_> {

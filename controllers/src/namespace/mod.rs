@@ -15,8 +15,9 @@ use runtime::{Any, ReconcileError, Requeue, Snapshot};
 use tokio::time::Instant;
 
 use crate::action::Group;
+use crate::remaining::{Left, Tellings};
 use crate::tools::Tools;
-use plan::{Held, View, plan};
+use plan::{View, plan};
 
 /// After a look at a namespace that found nothing to do, the next one comes no earlier than this.
 /// Each look reads all objects of the namespace, and each object that goes away brings the key
@@ -30,6 +31,7 @@ pub(crate) struct Controller {
     /// Guards the time of the last look that found nothing to do, for each namespace that is being
     /// deleted. Locked for one look.
     idle: Mutex<BTreeMap<String, Instant>>,
+    tellings: Tellings,
 }
 
 /// The result of a look at a namespace.
@@ -38,13 +40,13 @@ enum Look {
     None,
     /// It was read a moment ago, and still has objects.
     Later(Duration),
-    /// What is to be done, and how many objects it has.
-    Plan(Vec<Group>, usize),
+    /// What is to be done, how many objects it has, and when to look again to say what it waits for.
+    Plan(Vec<Group>, usize, Duration),
 }
 
 impl Controller {
     pub(crate) fn new(tools: Tools) -> Self {
-        Self { tools, idle: Mutex::default() }
+        Self { tools, idle: Mutex::default(), tellings: Tellings::default() }
     }
 
     /// For how long a namespace is not read again.
@@ -72,9 +74,14 @@ impl Controller {
             return Look::Later(wait);
         }
         let all: Vec<Any> = snapshot.in_namespace(name).collect();
-        let held: Vec<Held<'_>> =
-            all.iter().map(|any| Held { kind: any.kind(), meta: any.meta() }).collect();
-        Look::Plan(plan(&View { namespace, held: &held }), held.len())
+        let held: Vec<Left<'_>> = all.iter().map(Left::of).collect();
+        let now = self.tools.clock.now();
+        let tells = self.tellings.wait(name, &namespace.metadata, now).is_zero();
+        let groups = plan(&View { namespace, held: &held, tells, now });
+        if tells {
+            self.tellings.told(name);
+        }
+        Look::Plan(groups, held.len(), self.tellings.wait(name, &namespace.metadata, now))
     }
 }
 
@@ -96,19 +103,22 @@ impl runtime::Controller for Controller {
     }
 
     async fn reconcile(&self, name: &String) -> Result<Requeue, ReconcileError> {
-        let groups = match self.tools.cache.read(|snapshot| self.look(snapshot, name)) {
+        let (groups, wait) = match self.tools.cache.read(|snapshot| self.look(snapshot, name)) {
             Look::None => {
                 self.set_idle(name, false);
+                self.tellings.forget(name);
                 return Ok(Requeue::Gone);
             }
             Look::Later(wait) => return Ok(Requeue::After(wait)),
-            Look::Plan(groups, objects) => {
+            Look::Plan(groups, objects, wait) => {
                 self.tools.metrics.viewed(Self::NAME, objects + 1);
-                groups
+                (groups, wait)
             }
         };
         self.set_idle(name, groups.is_empty());
+        let is_idle = groups.is_empty();
         self.tools.write(Self::NAME, groups).await?;
-        Ok(Requeue::OnChange)
+        // What it waits for may change without an event that brings it back.
+        Ok(if is_idle { Requeue::After(wait) } else { Requeue::OnChange })
     }
 }

@@ -8,16 +8,19 @@
 use api::core::Namespace;
 use api::job::JobSpec;
 use api::task::TaskSpec;
+use api::task::transition::{Applied, TaskChange, apply};
 use api::{Job, Kind as _, KindId, ObjectMeta, Task, Time, Timestamp};
+use expect_test::expect;
 
 use runtime::{Any, Change, Controller as _, Requeue, Update};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Controller;
-use super::plan::{Held, View, plan};
-use crate::action::Action;
+use super::plan::{View, plan};
+use crate::action::{Action, Status};
 use crate::obedient;
+use crate::remaining::{Left, TELL_AFTER};
 
 fn namespace(is_deleting: bool) -> Namespace {
     let metadata = ObjectMeta {
@@ -39,8 +42,9 @@ fn task(name: &str, owner: &Job) -> Task {
     Task::new("n", name, TaskSpec::default()).with_controller(owner.as_controller())
 }
 
-fn asked(namespace: &Namespace, held: &[Held<'_>]) -> Vec<String> {
-    let groups = plan(&View { namespace, held });
+fn asked(namespace: &Namespace, held: &[Left<'_>]) -> Vec<String> {
+    let view = View { namespace, held, tells: false, now: Timestamp::UNIX_EPOCH };
+    let groups = plan(&view);
     let words = groups.iter().flat_map(|group| &group.actions).map(|action| match action {
         Action::Delete { kind, object, .. } => {
             format!("delete {}/{}", kind.info().plural, object.key.name)
@@ -51,8 +55,8 @@ fn asked(namespace: &Namespace, held: &[Held<'_>]) -> Vec<String> {
     words.collect()
 }
 
-fn held<K: api::Kind>(object: &K) -> Held<'_> {
-    Held { kind: K::ID, meta: object.meta() }
+fn held<K: api::Kind>(object: &K) -> Left<'_> {
+    Left { kind: K::ID, meta: object.meta(), task: None }
 }
 
 #[test]
@@ -117,7 +121,7 @@ async fn what_goes_one_by_one_is_read_once_in_a_second_and_the_last_is_not_waite
         tools.cache.apply(Update::Changes { changes, version }, |_, _, _| ());
     };
     let name = "n".to_owned();
-    assert_eq!(controller.reconcile(&name).await.unwrap(), Requeue::OnChange);
+    assert_eq!(controller.reconcile(&name).await.unwrap(), Requeue::After(TELL_AFTER));
     for at in 0..100 {
         remove(KindId::Task, format!("a-{at}"));
         let next = controller.reconcile(&name).await.unwrap();
@@ -127,4 +131,54 @@ async fn what_goes_one_by_one_is_read_once_in_a_second_and_the_last_is_not_waite
     remove(KindId::Job, "a".to_owned());
     assert_eq!(controller.reconcile(&name).await.unwrap(), Requeue::OnChange);
     assert_eq!(asked.groups(), 1, "it is empty: that is said at once");
+}
+
+/// Its conditions as the plan writes them at this second, one a line; empty if it writes none.
+fn told(namespace: &mut Namespace, held: &[Left<'_>], second: i64) -> String {
+    let now = Timestamp::from_second(second).unwrap();
+    let groups = plan(&View { namespace, held, tells: true, now });
+    let Some(action) = groups.into_iter().flat_map(|group| group.actions).next() else {
+        return String::new();
+    };
+    let Action::Status(Status::Namespace(next)) = action else { panic!("{action:?}") };
+    *namespace = *next;
+    let conditions = namespace.status.as_ref().unwrap().conditions.iter().flatten();
+    let lines = conditions.map(|it| {
+        let since = it.last_transition_time.as_ref().unwrap().0.as_second();
+        let (reason, message) = (it.reason.as_ref().unwrap(), it.message.as_ref().unwrap());
+        format!("{} {} since {since}: {reason}: {message}\n", it.type_, it.status)
+    });
+    lines.collect()
+}
+
+#[test]
+fn what_a_deletion_waits_for_is_in_the_conditions_as_in_kubernetes() {
+    let mut namespace = namespace(true);
+    let owner = job("a");
+    let mut owned = task("a-0", &owner);
+    let bind = TaskChange::Bind { node: "db-1".to_owned() };
+    let bound = apply(&owned, owned.spec.attempt, &bind, Timestamp::UNIX_EPOCH);
+    let Ok(Applied::Changed(bound)) = bound else { panic!("{bound:?}") };
+    owned = *bound;
+    let mut going = job("b");
+    going.metadata.deletion_timestamp = Some(Time(Timestamp::UNIX_EPOCH));
+    going.metadata.finalizers = Some(vec!["example.com/x".to_owned()]);
+    let as_task = Left { task: Some(&owned), ..held(&owned) };
+    let left = [as_task, held(&going)];
+    expect![[r#"
+        NamespaceContentRemaining True since 1: SomeResourcesRemain: 1 task still stops on node db-1; still there: 1 job
+        NamespaceFinalizersRemaining True since 1: SomeFinalizersRemain: finalizer example.com/x of job/b
+    "#]].assert_eq(&told(&mut namespace, &left, 1));
+    assert_eq!(told(&mut namespace, &left, 2), "", "it says so already");
+    going.metadata.finalizers = None;
+    expect![[r#"
+        NamespaceContentRemaining True since 1: SomeResourcesRemain: still there: 1 job
+        NamespaceFinalizersRemaining False since 3: ContentHasNoFinalizers: nothing remains
+    "#]]
+    .assert_eq(&told(&mut namespace, &[held(&going)], 3));
+    namespace.metadata.finalizers = Some(vec!["example.com/y".to_owned()]);
+    expect![[r#"
+        NamespaceContentRemaining False since 4: ContentRemoved: nothing remains
+        NamespaceFinalizersRemaining True since 4: SomeFinalizersRemain: finalizer example.com/y of the namespace
+    "#]].assert_eq(&told(&mut namespace, &[], 4));
 }

@@ -13,7 +13,7 @@ use crate::connection::Connection;
 use crate::describe::Sheet;
 use crate::failure::Failure;
 use crate::target::{self, Target};
-use crate::{describe, document, silence, terminal};
+use crate::{deletion, describe, document, silence, terminal};
 
 pub(super) async fn describe(connection: &Connection, words: &[String]) -> Result<(), Failure> {
     if connection.format != Format::Table {
@@ -43,7 +43,9 @@ async fn whole(connection: &Connection, target: &Target) -> Result<Sheet, Failur
     let now = connection.clock.now();
     let object: Value = connection.get(target).await?;
     let uid = object["metadata"]["uid"].as_str().map(str::to_owned);
+    let waits_for = deletion::waits_for(&object);
     let mut sheet = sheet(connection, target, object, now).await?;
+    sheet.append(describe::deletion(waits_for.as_deref()));
     let (mut happened, _) = connection.list::<Event>(&events::of(connection, target)).await?;
     describe::events::retain_of(uid.as_deref(), &mut happened);
     sheet.append(describe::events::section(target, happened, now));

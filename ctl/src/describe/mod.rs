@@ -40,6 +40,13 @@ struct Line {
     hang: Option<usize>,
 }
 
+/// What the deletion of an object waits for; nothing if it does not say.
+pub fn deletion(waits_for: Option<&str>) -> Sheet {
+    let mut sheet = Sheet::default();
+    sheet.field("Deletion", &waits_for.map(|what| format!("waits: {what}")).unwrap_or_default());
+    sheet
+}
+
 impl Sheet {
     /// A document as it is.
     pub fn verbatim(text: &str) -> Self {

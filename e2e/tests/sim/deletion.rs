@@ -7,7 +7,7 @@ use api::job::JobPhase;
 use api::owner::owning_kind;
 use api::status::Why;
 use api::task::TaskPhase;
-use api::{Job, Kind as _, KindId, Task, TaskTemplate, Workflow};
+use api::{Job, Kind as _, KindId, Task, TaskTemplate, Workflow, labels};
 use client::{DeletePropagation, object_path};
 use http::Method;
 use serde_json::{Value, json};
@@ -471,4 +471,60 @@ async fn a_circle_that_is_deleted_in_the_foreground_does_not_keep_its_namespace(
     cluster.god.api::<ConfigMap>("default").merge_patch("own", &owners).await.unwrap();
     objects.delete(KindId::ConfigMap, "owner", DeletePropagation::Background).await;
     objects.wait_until_gone(KindId::ConfigMap, "own", "it does not keep itself").await;
+}
+
+/// The server says what a deletion waits for, writes it only when it changes, and the deletion goes on
+/// once that is gone.
+#[tokio::test(start_paused = true)]
+async fn a_deletion_that_waits_says_what_for() {
+    let cluster = Cluster::start(49).await;
+    make_namespace(&cluster, "n").await;
+    // Their tasks ignore what asks them to stop, for a minute.
+    let template = json!({
+        "image": "x", "args": ["duration=forever", "ignore-term=true"],
+        "terminationGracePeriodSeconds": 60,
+    });
+    let spec = json!({ "template": template, "placement": { "nodes": ["node-1"] } });
+    for namespace in ["default", "n"] {
+        let held = Job::new(namespace, "held", serde_json::from_value(spec.clone()).unwrap());
+        cluster.god.api::<Job>(namespace).create(&held).await.unwrap();
+    }
+    let runs = |seen: &runtime::Snapshot| {
+        seen.tasks.iter().filter(|task| task.phase() == TaskPhase::Running).count() == 2
+    };
+    cluster.wait_for("both run", LIMIT, runs).await;
+    let objects = Objects(&cluster);
+    objects.delete(KindId::Namespace, "n", DeletePropagation::Background).await;
+    objects.delete(KindId::Job, "held", DeletePropagation::Foreground).await;
+    let said = async || {
+        let namespace = objects.find(KindId::Namespace, "n").await.unwrap();
+        let owner = objects.find(KindId::Job, "held").await.unwrap();
+        let conditions = namespace["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let conditions = conditions.iter().map(|it| {
+            format!("{} {} {}", it["type"], it["status"], it["message"]).replace('"', "")
+        });
+        let of_owner = owner["metadata"]["annotations"][labels::DELETION_WAITS_FOR].clone();
+        let versions = [&namespace, &owner].map(|it| it["metadata"]["resourceVersion"].clone());
+        (conditions.collect::<Vec<_>>(), of_owner, versions)
+    };
+    let until = tokio::time::Instant::now() + LIMIT;
+    let (conditions, of_owner, versions) = loop {
+        let said = said().await;
+        if !said.0.is_empty() && said.1.is_string() {
+            break said;
+        }
+        assert!(tokio::time::Instant::now() < until, "nothing is said: {said:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(conditions.len(), 2, "{conditions:?}");
+    let content = "NamespaceContentRemaining True 1 task still stops on node node-1";
+    assert!(conditions[0].starts_with(content), "{conditions:?}");
+    assert!(conditions[1].starts_with("NamespaceFinalizersRemaining False"), "{conditions:?}");
+    let of_owner = of_owner.as_str().unwrap();
+    assert!(of_owner.starts_with("1 task still stops on node node-1"), "{of_owner}");
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    assert_eq!(said().await.2, versions, "it is said once");
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    objects.wait_until_gone(KindId::Namespace, "n", "nothing holds it").await;
+    objects.wait_until_gone(KindId::Job, "held", "nothing holds it").await;
 }
