@@ -69,9 +69,8 @@ async fn what_is_no_scale_of_the_object_is_refused() {
     let now = world.get(&format!("{SERVICES}/web")).await.json;
     assert_eq!(now["spec"]["replicas"], 3);
     service(&world, "each", json!({ "perNode": true })).await;
-    let answer =
-        world.merge(&format!("{SERVICES}/each/scale"), &json!({ "spec": { "replicas": 2 } }));
-    let answer = answer.await;
+    let two = json!({ "spec": { "replicas": 2 } });
+    let answer = world.merge(&format!("{SERVICES}/each/scale"), &two).await;
     assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "{}", answer.json);
     assert_eq!(world.get(&format!("{JOBS}/none/scale")).await.code, StatusCode::NOT_FOUND);
 }

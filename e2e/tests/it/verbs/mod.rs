@@ -160,6 +160,7 @@ fn lines(verb: &str, example: &Example) -> Vec<String> {
             format!("delete {singular}/{name} --wait --timeout 60s"),
         ],
         "exec" => vec![format!("exec {singular}/{name} -- true")],
+        "scale" => vec![format!("scale {singular}/{name} --replicas 1")],
         "logs" | "cancel" | "suspend" | "resume" | "evict" | "cordon" | "uncordon"
             if matches!(kind, KindId::Job | KindId::Task | KindId::Node) =>
         {
@@ -437,6 +438,7 @@ async fn has_settled(dev: &Dev) {
         "wait job/good workflow/flow --timeout 60s",
         "wait job/bad job/cannot --for failed --timeout 60s",
         "wait task/long-0 --for ready --timeout 60s",
+        "wait service/web --for ready --timeout 60s",
     ] {
         // The tasks of a job are not there at once.
         until_async(line, async || said(dev, line).await.code == 0).await;
