@@ -303,6 +303,17 @@ pub struct RolloutStatus {
     /// Names of these tasks; the first 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_tasks: Vec<String>,
+    /// Slots of the new tasks that have been available in it, as ranges: the first one, and how many
+    /// there are. A task that was available has `timeout` to become so again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub available: Vec<[u32; 2]>,
+    /// When a new task became available for the first time, last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progressed_at: Option<Timestamp>,
+    /// When it was last resumed after it, or the service, was suspended. The time that new tasks have
+    /// to become ready counts from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resumed_at: Option<Timestamp>,
     /// Number of the revision that it goes back to, because the rollout of that one's successor
     /// failed. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -45,8 +45,16 @@ pub(super) async fn patch(
     SentPatch(patch): SentPatch,
 ) -> Answer {
     let (scale, mut document) = current(&call.server, &place).await?;
+    let read = document["metadata"]["resourceVersion"].clone();
     let of = |why: Why, message: String| Refusal::new(why, message).about(place.kind, name(&place));
     patch.apply(&mut document).map_err(|error| of(Why::Invalid, error.to_string()))?;
+    // A patch that names the state that it is meant for named this one. One that names none must not be
+    // refused because the status has been written since.
+    if let Some(metadata) = document["metadata"].as_object_mut()
+        && metadata.get("resourceVersion") == Some(&read)
+    {
+        metadata.shift_remove("resourceVersion");
+    }
     write(&call, &place, (&query, led_by), (&scale, &document)).await
 }
 

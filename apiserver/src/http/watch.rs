@@ -37,8 +37,9 @@ const LINE_BYTES: usize = 64;
 /// About how many bytes are prepared at a time. A slow client, or a watch that starts with all
 /// objects, takes no more memory than this for its copy.
 const FRAME_BYTES: usize = 256 * 1024;
-/// How many events are looked at in one step.
-const EVENTS_AT_ONCE: usize = 1000;
+/// How many events are looked at in one step. Each may have to be made from differences, while changes of
+/// the cache wait.
+const EVENTS_AT_ONCE: usize = 100;
 /// A watch ends after this time at the latest; clients resume it.
 const DURATION_MAX: Duration = Duration::from_secs(3600);
 

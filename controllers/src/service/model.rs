@@ -288,6 +288,15 @@ impl World {
         }
     }
 
+    /// Each task that is being stopped ends, and nothing else happens.
+    pub(super) fn work_on_stops(&mut self) {
+        for name in self.tasks.keys().cloned().collect::<Vec<_>>() {
+            if matches!(self.tasks[&name].state(), TaskState::Stopping { .. }) {
+                self.report(&name, ReportState::Cancelled, false);
+            }
+        }
+    }
+
     /// Lets everything happen that leads to a state in which nothing is left to do.
     pub(super) fn finish(&mut self) {
         for _ in 0..1_000 {

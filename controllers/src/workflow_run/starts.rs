@@ -107,7 +107,10 @@ pub(crate) fn with_next_step(tools: &Tools, group: &Group) -> Option<Group> {
         return None;
     }
     let starts = all_with_first_tasks(tools, starts).into_iter().flat_map(|start| start.actions);
-    let all = group.actions.iter().cloned().chain(starts).map(Parcel::from);
+    // What follows comes first: whoever sees that the job has ended sees what its end has led to. A
+    // run that is cancelled in this moment would otherwise end without the new Jobs, which nobody
+    // would stop.
+    let all = starts.chain(group.actions.iter().cloned()).map(Parcel::from);
     let mut packed = packing::groups(all, GROUP_OPS_MAX);
     // What does not fit into one transaction is created by the run's controller.
     packed.pop().filter(|_| packed.is_empty())

@@ -145,7 +145,7 @@ async fn a_step_of_a_workflow_takes_these_commits() {
     let started = step.iter().position(|it| it.contains("w-1-c-0 Running")).unwrap();
     expect![[r#"
         task w-1-b-0 Succeeded
-        record, task w-1-b-0 Succeeded, job w-1-b Succeeded, job w-1-c Pending, template, task w-1-c-0 Pending
+        job w-1-c Pending, template, task w-1-c-0 Pending, record, task w-1-b-0 Succeeded, job w-1-b Succeeded
         run w-1
         task w-1-c-0 Bound
         job w-1-c Running

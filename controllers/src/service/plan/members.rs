@@ -30,6 +30,8 @@ pub(super) struct Member<'a> {
     pub(super) health: Health,
     /// Whether it is on a node that cannot start a task now, so that nothing is to be done with it.
     pub(super) is_out_of_reach: bool,
+    /// Whether it is where the service wants no task.
+    pub(super) is_misplaced: bool,
 }
 
 /// How a task that holds a place does.
@@ -75,6 +77,7 @@ impl<'a> Members<'a> {
                     is_new: task.spec.template == wanted,
                     health: health(view.service, task, view.now),
                     is_out_of_reach: !may_start(task, places),
+                    is_misplaced: !places.fits(objects::pin(task)),
                 }),
             }
         }

@@ -57,6 +57,15 @@ impl<'a> Places<'a> {
         }
     }
 
+    /// Whether a task that is pinned to this node, or to none, is where one should be.
+    pub(super) fn fits(&self, pin: Option<&str>) -> bool {
+        match (self, pin) {
+            (Places::Anywhere(_), None) => true,
+            (Places::OnNodes { .. }, Some(node)) => self.may_stay_on(node),
+            (Places::Anywhere(_), Some(_)) | (Places::OnNodes { .. }, None) => false,
+        }
+    }
+
     /// Whether a task on this node can be replaced now.
     pub(super) fn can_start_on(&self, node: &str) -> bool {
         match self {

@@ -1,6 +1,6 @@
 //! What a service has come to, as its status says it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use api::conditions::{Standing, UNSCHEDULABLE, conditions};
 use api::object::Kind as _;
@@ -9,7 +9,7 @@ use api::task::TaskState;
 use api::{Task, TaskTemplate, Timestamp};
 
 use super::members::{Health, Member};
-use super::target::{due, ended};
+use super::target::ended;
 use super::{Course, Obstacle, PlanInput, objects};
 
 /// The next status.
@@ -176,8 +176,13 @@ fn kept(input: &PlanInput<'_>) -> Vec<Revision> {
     let used: BTreeSet<&str> =
         input.view.tasks.iter().map(|task| task.spec.template.as_str()).collect();
     let numbers = [Some(target.current), Some(target.rollout.revision), target.rollout.back_from];
+    // Of several revisions with one template, the newest speaks for all.
+    let newest: BTreeMap<&str, u32> =
+        target.revisions.iter().map(|it| (it.template.as_str(), it.number)).collect();
     let is_needed = |revision: &&Revision| {
-        numbers.contains(&Some(revision.number)) || used.contains(revision.template.as_str())
+        let template = revision.template.as_str();
+        let is_newest = newest.get(template) == Some(&revision.number);
+        numbers.contains(&Some(revision.number)) || is_newest && used.contains(template)
     };
     let others = target.revisions.iter().filter(|it| !is_needed(it)).count();
     let limit = input.view.service.spec.revision_history_limit();
@@ -209,11 +214,12 @@ pub(super) fn wake_at(input: &PlanInput<'_>) -> Option<Timestamp> {
         Health::Available => None,
         Health::Ready(at) => Some(at),
         Health::NotReady | Health::Ended if is_open && member.is_new => {
-            due(member.task, target.rollout.started_at, timeout).filter(|at| *at > view.now)
+            target.due(member.task, timeout).filter(|at| *at > view.now)
         }
         Health::NotReady | Health::Ended => None,
     };
-    members.all.iter().filter_map(of_member).chain(expires).min()
+    let progress = target.progress_due(&spec.rollout()).filter(|at| is_open && *at > view.now);
+    members.all.iter().filter_map(of_member).chain(expires).chain(progress).min()
 }
 
 /// The templates that no revision in the status and no task needs any more.

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 
 use super::members::Member;
 use super::places::{Places, natural};
-use super::{Course, Obstacle, PlanInput, objects, on_task};
+use super::{Course, Obstacle, PlanInput, ROUND_OPS_MAX, objects, on_task};
 use crate::action::{Action, NewTask, NewTasks};
 use crate::packing::Parcel;
 
@@ -75,6 +75,9 @@ struct Step<'a, 'b> {
     spare: usize,
     /// How many tasks are to be created beyond the places that nobody holds.
     surge: usize,
+    /// How many of the tasks that are created may run the new revision; all, if nothing is said. The
+    /// others run the last good one, until it is their turn.
+    fresh: Option<usize>,
     parcels: Vec<Parcel>,
 }
 
@@ -84,10 +87,11 @@ impl<'a, 'b> Step<'a, 'b> {
         let max_unavailable = input.view.service.spec.max_unavailable(total);
         let least = total.saturating_sub(max_unavailable);
         let left: Vec<&Member<'b>> = input.members.all.iter().collect();
-        let ready = left.iter().filter(|it| it.is_ready() && !it.is_out_of_reach).count();
+        let counts = |it: &&&Member<'_>| !it.is_out_of_reach || it.is_misplaced;
+        let ready = left.iter().filter(counts).filter(|it| it.is_ready()).count();
         let spare = ready.saturating_sub(usize::try_from(least).unwrap_or(usize::MAX));
         let total = usize::try_from(total).unwrap_or(usize::MAX);
-        Self { input, left, total, spare, surge: 0, parcels: Vec::new() }
+        Self { input, left, total, spare, surge: 0, fresh: None, parcels: Vec::new() }
     }
 
     fn starts_first(&self) -> bool {
@@ -118,21 +122,18 @@ impl<'a, 'b> Step<'a, 'b> {
 
     /// Stops tasks that there are too many of, or that are where none should be.
     fn scale_down(&mut self) {
-        let places = &self.input.places;
         let mut nodes = BTreeSet::new();
         let (mut misplaced, mut held) = (Vec::new(), Vec::new());
         for member in &self.left {
-            match (objects::pin(member.task), places) {
-                (None, Places::Anywhere(_)) => held.push(*member),
-                (Some(node), Places::OnNodes { .. })
-                    if places.may_stay_on(node) && nodes.insert(node) => {}
-                (None | Some(_), _) => misplaced.push(*member),
+            let is_second = objects::pin(member.task).is_some_and(|node| !nodes.insert(node));
+            if member.is_misplaced || is_second {
+                misplaced.push(*member);
+            } else if objects::pin(member.task).is_none() {
+                held.push(*member);
             }
         }
         for member in misplaced {
-            // It is in nobody's way that it goes: it does not count among those that should be.
-            self.spare += usize::from(member.is_ready());
-            self.stop(member, StopReason::ScaleDown, "its node is no longer one of the service's");
+            self.stop(member, StopReason::ScaleDown, "the service wants no task there any more");
         }
         let in_the_way = held.len().saturating_sub(self.allowed());
         let order = |member: &&Member<'_>| {
@@ -199,8 +200,13 @@ impl<'a, 'b> Step<'a, 'b> {
             (true, 0) | (false, _) => parallelism.saturating_sub(in_progress),
             (true, _) => 0,
         };
+        if !old.is_empty() {
+            self.fresh = Some(parallelism.saturating_sub(under_way));
+        }
         if self.starts_first() {
-            self.surge = budget.min(self.total.saturating_sub(done + under_way)).min(old.len());
+            let room = self.allowed().saturating_sub(self.left.len());
+            let missing = self.total.saturating_sub(done + under_way);
+            self.surge = budget.min(missing).min(old.len()).min(room);
             let surplus = (old.len() + done).saturating_sub(self.total);
             for member in old.into_iter().take(surplus) {
                 self.stop(member, StopReason::Revision, "");
@@ -235,69 +241,80 @@ impl<'a, 'b> Step<'a, 'b> {
             matches!(task.state(), TaskState::Lost { .. }) && objects::pin(task).is_some()
         };
         for member in self.left.iter().filter(|it| it.has_ended() && !is_pinned(it.task)) {
-            let retry = retry(member.task, now);
-            self.parcels
-                .push(on_task(Action::task(member.task, TaskChange::Retry(retry)), member.task));
+            // No attempt follows a success: a new task takes its place.
+            self.parcels.push(if matches!(member.task.state(), TaskState::Succeeded) {
+                Action::remove(member.task).into()
+            } else {
+                let retry = retry(member.task, now);
+                on_task(Action::task(member.task, TaskChange::Retry(retry)), member.task)
+            });
         }
     }
 
     /// Creates tasks for places that nobody holds.
     fn create(&self) -> (Vec<Parcel>, Option<Obstacle>) {
         let PlanInput { view, target, places, members, .. } = self.input;
-        let Some(revision) = target.of_new_tasks() else { return (Vec::new(), None) };
         let holding = self.input.members.all.len();
         let stopped = holding - self.left.len();
         // A task that is being stopped still has its resources and ports.
         let waited_for = if self.starts_first() { 0 } else { members.stopping.len() + stopped };
-        let mut used: BTreeSet<u32> = self.used_slots(revision.number).collect();
-        let mut free = (0..).filter(|slot| used.insert(*slot));
-        let mut each = Vec::new();
-        let mut obstacle = None;
-        let mut add = |slot: u32, place: Option<&str>| {
-            let part = place.map_or_else(|| slot.to_string(), str::to_owned);
-            let name = names::service_task(view.service.name(), revision.number, &part);
-            if view.taken.contains(&name) {
-                obstacle.get_or_insert(Obstacle::NameTaken { kind: "task", name });
-                return;
-            }
-            let overrides = place.map(objects::pinned_to).unwrap_or_default();
-            each.push(NewTask { index: slot, name, overrides });
-        };
-        match places {
+        // For each new task its node, if it is pinned to one.
+        let missing: Vec<Option<&str>> = match places {
             Places::Anywhere(_) => {
                 let missing = self.total.saturating_sub(self.left.len() + waited_for);
-                for slot in free.by_ref().take((missing + self.surge).min(super::ROUND_OPS_MAX)) {
-                    add(slot, None);
-                }
+                vec![None; (missing + self.surge).min(ROUND_OPS_MAX)]
             }
             Places::OnNodes { ready, .. } => {
                 let held: BTreeSet<&str> =
                     view.tasks.iter().filter_map(|task| objects::pin(task)).collect();
                 let mut missing: Vec<&str> = ready.difference(&held).copied().collect();
                 missing.sort_by(|one, other| natural(one, other));
-                for (node, slot) in missing.into_iter().take(super::ROUND_OPS_MAX).zip(free) {
-                    add(slot, Some(node));
+                missing.into_iter().take(ROUND_OPS_MAX).map(Some).collect()
+            }
+        };
+        let mut used = self.used_slots();
+        let there: BTreeSet<&str> = view.tasks.iter().map(|task| task.name()).collect();
+        let (mut parcels, mut obstacle) = (Vec::new(), None);
+        let good = target.revision(target.current);
+        let fresh = self.fresh.filter(|_| good.is_some()).unwrap_or(missing.len());
+        let (fresh, others) = missing.split_at(fresh.min(missing.len()));
+        for (revision, which) in [(target.of_new_tasks(), fresh), (good, others)] {
+            let Some(revision) = revision else { continue };
+            let mut each = Vec::new();
+            for place in which {
+                let name_at = |slot: u32| {
+                    let part = place.map_or_else(|| slot.to_string(), str::to_owned);
+                    names::service_task(view.service.name(), revision.number, &part)
+                };
+                // The name of a task that is about to be removed is free only once it is gone.
+                let is_free = |slot: &u32| !there.contains(name_at(*slot).as_str());
+                let unused = (0..).filter(|slot| !used.contains(slot));
+                let Some(index) = unused.take(view.tasks.len() + 1).find(is_free) else { continue };
+                used.insert(index);
+                let name = name_at(index);
+                if view.taken.contains(&name) {
+                    obstacle.get_or_insert(Obstacle::NameTaken { kind: "task", name });
+                    continue;
                 }
+                let overrides = place.map(objects::pinned_to).unwrap_or_default();
+                each.push(NewTask { index, name, overrides });
+            }
+            if !each.is_empty() {
+                let of = (revision.number, revision.template.as_str());
+                let alike = Box::new(objects::task(view, of, places.total()));
+                parcels.push(Action::CreateTasks(NewTasks { alike, each }).into());
             }
         }
-        if each.is_empty() {
-            return (Vec::new(), obstacle);
-        }
-        let count = places.total();
-        let alike = objects::task(view, (revision.number, &revision.template), count);
-        let tasks = NewTasks { alike: Box::new(alike), each };
-        (vec![Action::CreateTasks(tasks).into()], obstacle)
+        (parcels, obstacle)
     }
 }
 
 impl Step<'_, '_> {
-    /// The slots that new tasks of a revision cannot have: those of tasks that stay, and those whose
-    /// names are still there.
-    fn used_slots(&self, revision: u32) -> impl Iterator<Item = u32> {
+    /// The slots of tasks that stay.
+    fn used_slots(&self) -> BTreeSet<u32> {
         let PlanInput { view, members, .. } = self.input;
         let goes = |task: &Task| members.ended.iter().any(|ended| ended.uid() == task.uid());
-        let is_used = move |task: &&&Task| task.spec.run == revision || !goes(task);
-        view.tasks.iter().filter(is_used).map(|task| task.spec.index)
+        view.tasks.iter().filter(|task| !goes(task)).map(|task| task.spec.index).collect()
     }
 }
 

@@ -1,8 +1,10 @@
 //! Which revision the tasks of a service should run, and how its rollout stands.
 
+use std::collections::BTreeSet;
+
 use api::object::Kind as _;
 use api::service::{
-    FAILED_TASKS_MAX, FAILURE_CHARS_MAX, OnFailure, Revision, RolloutState, RolloutStatus,
+    FAILED_TASKS_MAX, FAILURE_CHARS_MAX, OnFailure, Revision, Rollout, RolloutState, RolloutStatus,
     ServiceStatus,
 };
 use api::table::{some_of, span};
@@ -29,6 +31,8 @@ pub(super) struct Target {
     pub(super) rollout: RolloutStatus,
     /// Whether that revision is new: its number has to be stored before anything is made of it.
     pub(super) opens: bool,
+    /// Names of the new tasks that fail now. The status keeps only the first ones.
+    failing: BTreeSet<String>,
 }
 
 impl Target {
@@ -42,6 +46,7 @@ impl Target {
             current: status.current_revision,
             rollout: status.rollout.clone().unwrap_or_default(),
             opens: false,
+            failing: BTreeSet::new(),
         };
         // Only a changed spec makes a new revision, never another version of the controller.
         let is_changed = is_first || service.generation() > status.observed_generation;
@@ -116,7 +121,21 @@ impl Target {
 
     /// Whether a new task counts as failed in this rollout.
     pub(super) fn has_failed(&self, task: &Task) -> bool {
-        self.rollout.failed_tasks.iter().any(|name| name == task.name())
+        self.failing.contains(task.name())
+            || self.rollout.failed_tasks.iter().any(|name| name == task.name())
+    }
+
+    /// When a task that is not available counts as failed. A new attempt after a disruption has its own
+    /// time, and so has a task that was available before.
+    pub(super) fn due(&self, task: &Task, timeout: SignedDuration) -> Option<Timestamp> {
+        let rollout = &self.rollout;
+        let opened = task.status.attempts.last().and_then(|past| past.finished_at);
+        let was_available = is_within(&rollout.available, task.spec.index);
+        let progressed = rollout.progressed_at.filter(|_| was_available);
+        let own = [task.created(), opened, task.spec.not_before];
+        let since =
+            own.into_iter().chain([Some(rollout.started_at), rollout.resumed_at, progressed]);
+        since.flatten().max()?.checked_add(timeout).ok()
     }
 
     /// Writes it into a status.
@@ -142,13 +161,22 @@ impl Target {
             // A person has to change the service first.
             RolloutState::Failed | RolloutState::Complete => return None,
             RolloutState::Suspended if is_suspended => return None,
-            RolloutState::Suspended => self.rollout.state = RolloutState::Progressing,
+            RolloutState::Suspended => {
+                self.rollout.state = RolloutState::Progressing;
+                self.rollout.resumed_at = Some(view.now);
+            }
+            // The service itself was suspended.
+            RolloutState::Progressing if view.service.status.suspended_at.is_some() => {
+                self.rollout.resumed_at = Some(view.now);
+            }
             RolloutState::Progressing => (),
         }
+        self.note_available(view, members);
         let failed = self.note_failures(view, members);
-        if self.rollout.failed > policy.max_failed_tasks(total)
-            && policy.on_failure.unwrap_or_default() != OnFailure::Continue
-        {
+        let has_had_time = self.progress_due(&policy).is_some_and(|due| due <= view.now);
+        let is_too_many = self.rollout.failed > policy.max_failed_tasks(total)
+            || has_had_time && self.is_stuck(view, members, total);
+        if is_too_many && policy.on_failure.unwrap_or_default() != OnFailure::Continue {
             return Some(self.fail(view, &failed));
         }
         if is_suspended {
@@ -158,11 +186,51 @@ impl Target {
         self.complete(view, members, total)
     }
 
+    /// Remembers the new tasks that have been available.
+    fn note_available(&mut self, view: &View<'_>, members: &Members<'_>) {
+        let before = std::mem::take(&mut self.rollout.available);
+        let is = |it: &&Member<'_>| it.is_available() || is_within(&before, it.task.spec.index);
+        let slots: BTreeSet<u32> =
+            members.updated().filter(is).map(|it| it.task.spec.index).collect();
+        if slots.iter().any(|slot| !is_within(&before, *slot)) {
+            self.rollout.progressed_at = Some(view.now);
+        }
+        self.rollout.available = ranges(&slots);
+    }
+
+    /// When a rollout in which tasks have failed, though not too many, has had time to go on.
+    pub(super) fn progress_due(&self, policy: &Rollout) -> Option<Timestamp> {
+        let rollout = &self.rollout;
+        let since = [Some(rollout.started_at), rollout.progressed_at, rollout.resumed_at];
+        let since = since.into_iter().flatten().max().filter(|_| rollout.failed > 0)?;
+        since.checked_add(policy.timeout().signed()).ok()
+    }
+
+    /// Whether no further task can be replaced, because too few are ready, and nothing is under way
+    /// that could change that. Where tasks are allowed to fail, no count would end such a rollout.
+    fn is_stuck(&self, view: &View<'_>, members: &Members<'_>, total: u32) -> bool {
+        let in_reach = || members.all.iter().filter(|member| !member.is_out_of_reach);
+        let old: Vec<&Member<'_>> = in_reach().filter(|member| !member.is_new).collect();
+        let is_under_way =
+            |it: &&Member<'_>| it.is_new && !it.is_available() && !self.has_failed(it.task);
+        let ready = in_reach().filter(|member| member.is_ready()).count();
+        let least = total.saturating_sub(view.service.spec.max_unavailable(total));
+        let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
+        !old.is_empty()
+            && old.iter().all(|member| member.is_ready())
+            && members.stopping.is_empty()
+            && members.ended.is_empty()
+            && in_reach().filter(is_under_way).count() == 0
+            && count(in_reach().count()) >= total
+            && count(ready) <= least
+    }
+
     /// Remembers the new tasks that have failed. Returns why each of them has.
     fn note_failures(&mut self, view: &View<'_>, members: &Members<'_>) -> Vec<String> {
         let mut why = Vec::new();
         for member in members.updated().filter(|member| !member.is_out_of_reach) {
-            let Some(reason) = failure(view, member, self.rollout.started_at) else { continue };
+            let Some(reason) = self.failure(view, member) else { continue };
+            self.failing.insert(member.task.name().to_owned());
             why.push(format!("{}: {reason}", member.task.name()));
             let names = &mut self.rollout.failed_tasks;
             let is_known = names.iter().any(|name| name == member.task.name());
@@ -176,10 +244,39 @@ impl Target {
         why
     }
 
+    /// Why a new task has failed in the rollout, if it has. The loss of a node, or a stop, says nothing
+    /// of what the task runs.
+    fn failure(&self, view: &View<'_>, member: &Member<'_>) -> Option<String> {
+        let task = member.task;
+        let is_disturbed =
+            matches!(task.state(), TaskState::Lost { .. } | TaskState::Stopping { .. });
+        match member.health {
+            Health::Available => return None,
+            Health::Ended if is_own_failure(task) => return Some(ended(task)),
+            Health::Ended => return None,
+            Health::Ready(_) | Health::NotReady if is_disturbed => return None,
+            Health::Ready(_) | Health::NotReady => (),
+        }
+        let timeout = view.service.spec.rollout().timeout();
+        let due = self.due(task, timeout.signed())?;
+        (due <= view.now).then(|| {
+            let why = task.why(view.now);
+            let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
+            format!("not ready within {timeout}{why}")
+        })
+    }
+
     /// Too many new tasks have failed.
     fn fail(&mut self, view: &View<'_>, failed: &[String]) -> Notice {
         let number = self.rollout.revision;
-        let why = shortened(&some_of(failed.iter(), TASKS_NAMED), FAILURE_CHARS_MAX);
+        let why = if failed.is_empty() {
+            // They failed before, and are being tried again.
+            let names = some_of(self.rollout.failed_tasks.iter(), TASKS_NAMED);
+            format!("{names} failed, and maxUnavailable lets no other task be stopped")
+        } else {
+            some_of(failed.iter(), TASKS_NAMED)
+        };
+        let why = shortened(&why, FAILURE_CHARS_MAX);
         if let Some(revision) = self.revisions.iter_mut().find(|it| it.number == number) {
             revision.failure = Some(why.clone());
         }
@@ -217,29 +314,21 @@ impl Target {
     }
 }
 
-/// Why a new task has failed in the rollout that began then, if it has.
-fn failure(view: &View<'_>, member: &Member<'_>, began: Timestamp) -> Option<String> {
-    let task = member.task;
-    match member.health {
-        Health::Available => return None,
-        Health::Ended if is_own_failure(task) => return Some(ended(task)),
-        Health::Ended | Health::Ready(_) | Health::NotReady => (),
-    }
-    let timeout = view.service.spec.rollout().timeout();
-    let due = due(task, began, timeout.signed())?;
-    (due <= view.now).then(|| {
-        let why = task.why(view.now);
-        let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
-        format!("not ready within {timeout}{why}")
-    })
+/// Whether a slot is in one of these ranges.
+fn is_within(ranges: &[[u32; 2]], slot: u32) -> bool {
+    ranges.iter().any(|[first, count]| slot >= *first && slot - first < *count)
 }
 
-/// When a task that is not available yet counts as failed. A new attempt after a disruption has its
-/// own time.
-pub(super) fn due(task: &Task, began: Timestamp, timeout: SignedDuration) -> Option<Timestamp> {
-    let opened = task.status.attempts.last().and_then(|past| past.finished_at);
-    let since = [task.created(), opened, task.spec.not_before, Some(began)];
-    since.into_iter().flatten().max()?.checked_add(timeout).ok()
+/// The ranges that hold exactly these slots.
+fn ranges(slots: &BTreeSet<u32>) -> Vec<[u32; 2]> {
+    let mut ranges: Vec<[u32; 2]> = Vec::new();
+    for slot in slots {
+        match ranges.last_mut() {
+            Some([first, count]) if *first + *count == *slot => *count += 1,
+            Some(_) | None => ranges.push([*slot, 1]),
+        }
+    }
+    ranges
 }
 
 /// Whether the end of an attempt says something about what it ran, and not about its node.

@@ -105,10 +105,17 @@ fn some_tasks_may_fail() {
          start 2-0
          fail 2-0
          plan
+         status
+         rest
+         wait 60
+         plan
          status",
         expect![[r#"
             again web-2-0 at 10s
             RollingOut 2/3 ready, 0 updated, revision 1 of 2 Progressing: 0 of 3 tasks are available in revision 2; web-2-0: Failed (exit 3)
+            busy until 60s
+            RolloutFailed: the rollout of revision 2 failed: web-2-0 failed, and maxUnavailable lets no other task be stopped
+            Paused 2/3 ready, 0 updated, revision 1 of 2 Failed: rollout of revision 2 failed: web-2-0 failed, and maxUnavailable lets no other task be stopped
         "#]],
     );
 }

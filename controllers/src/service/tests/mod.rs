@@ -1,6 +1,7 @@
 //! What a service plan does, as scripts: a few lines that happen to a service, and what it does about
 //! them.
 
+mod blips;
 mod failures;
 mod nodes;
 mod random;

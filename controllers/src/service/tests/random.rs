@@ -14,7 +14,7 @@ fn happens(world: &mut World, rng: &mut Rng, image: &mut u32) {
     } else {
         names[usize::try_from(rng.below(names.len() as u64)).unwrap()].clone()
     };
-    match rng.below(16) {
+    match rng.below(17) {
         0 => {
             *image += 1;
             let image = format!("i{image}");
@@ -39,6 +39,7 @@ fn happens(world: &mut World, rng: &mut Rng, image: &mut u32) {
         11 => drop(start(world, &name, true)),
         12 => world.advance(i64::try_from(rng.below(90)).unwrap()),
         13 | 14 => world.work(),
+        15 => drop(world.report(&name, ReportState::Succeeded, false)),
         _ => world.edit(|service| {
             let mut rollout = service.spec.rollout();
             rollout.suspend = Some(!rollout.suspend.unwrap_or(false));
@@ -54,10 +55,21 @@ fn a_service_with_room_is_up_in_the_end_whatever_happened() {
         let order =
             if rng.chance(300) { RolloutOrder::StartFirst } else { RolloutOrder::StopFirst };
         let parallelism = 1 + rng.below(3);
-        let on_failure = if rng.chance(500) { OnFailure::Pause } else { OnFailure::Rollback };
+        let on_failure = match rng.below(3) {
+            0 => OnFailure::Pause,
+            1 => OnFailure::Rollback,
+            _ => OnFailure::Continue,
+        };
+        let max_unavailable = rng.below(3);
+        let max_unavailable = if order == RolloutOrder::StopFirst && max_unavailable == 0 {
+            json!(null)
+        } else {
+            json!(max_unavailable)
+        };
         let mut world = service(json!({
-            "template": { "image": "i0" }, "replicas": 3,
+            "template": { "image": "i0" }, "replicas": 3, "maxUnavailable": max_unavailable,
             "rollout": {
+                "maxFailedTasks": rng.below(3),
                 "order": order, "parallelism": parallelism, "timeout": "1m", "onFailure": on_failure,
                 "batches": rng.chance(300), "minReadySeconds": rng.below(3) * 5,
             },

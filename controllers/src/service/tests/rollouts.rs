@@ -85,7 +85,7 @@ fn new_tasks_start_first_if_that_is_asked_for() {
          stopped 1-0
          plan
          plan
-         start 2-3
+         start 2-0
          plan
          stopped 1-1
          finish
@@ -93,8 +93,8 @@ fn new_tasks_start_first_if_that_is_asked_for() {
         expect![[r#"
             RollingOut 2/2 ready, 0 updated, revision 1 of 2 Progressing: 0 of 2 tasks are available in revision 2; web-2-2: Pending
             stop web-1-0: Revision
-            create web-2-3 of <two>
             remove web-1-0
+            create web-2-0 of <two>
             nothing
             stop web-1-1: Revision
             Running 2/2 ready, 2 updated, revision 2 of 2 Complete
