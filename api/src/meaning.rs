@@ -14,7 +14,7 @@ use crate::every_kind::WithType;
 use crate::kind::KindId;
 use crate::placement::{Constraint, REPLACE_AFTER};
 use crate::resource::Resource;
-use crate::service::{HISTORY as HISTORY_OF_SERVICE, ROLLOUT_TIMEOUT};
+use crate::service::{HISTORY as HISTORY_OF_SERVICE, MIN_READY_SECONDS, ROLLOUT_TIMEOUT};
 use crate::template::GRACE_SECONDS;
 use crate::workflow::HISTORY;
 
@@ -115,7 +115,7 @@ pub(crate) fn service(document: &mut Document) {
             ("batches", json!(false)),
             ("order", json!("StopFirst")),
             ("timeout", json!(timeout)),
-            ("minReadySeconds", json!(0)),
+            ("minReadySeconds", json!(MIN_READY_SECONDS)),
             ("maxFailedTasks", json!(0)),
             ("onFailure", json!("Pause")),
             ("suspend", json!(false)),

@@ -64,7 +64,9 @@ pub fn told(
     };
     let place = hints::place(namespace, seen_from);
     let whole = crate::target::word(owner.kind);
-    Some(format!("{owner} makes {what} again{when}; hctl cancel{place} {owner} stops the {whole}"))
+    // A service is never cancelled: it has no end.
+    let verb = if owner.kind == KindId::Service { "suspend" } else { "cancel" };
+    Some(format!("{owner} makes {what} again{when}; hctl {verb}{place} {owner} stops the {whole}"))
 }
 
 #[cfg(test)]

@@ -103,8 +103,9 @@ pub struct Rollout {
     /// counts as failed. Default 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
-    /// How long a new task must have been ready, in seconds, before it counts as available. Default
-    /// 0, at most 86,400.
+    /// How long a new task must have been ready, in seconds, before it counts as available: only then
+    /// is the next one replaced. Default 5, at most 86,400. With 0, a program that ends right after
+    /// its start is taken for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = MIN_READY_SECONDS_MAX))]
     pub min_ready_seconds: Option<u32>,
@@ -121,6 +122,9 @@ pub struct Rollout {
 
 /// How long a new task may take to become ready if the service does not say.
 pub const ROLLOUT_TIMEOUT: Duration = Duration::from_secs(300);
+/// How long a new task must have been ready if the service does not say. A task is ready while its
+/// container runs; without any time, a revision that crashes at once would be rolled out everywhere.
+pub const MIN_READY_SECONDS: u32 = 5;
 /// Longest `minReadySeconds`: a day.
 pub const MIN_READY_SECONDS_MAX: u32 = 24 * 3600;
 
@@ -207,7 +211,7 @@ impl Rollout {
 
     /// How long a new task must have been ready before it is available.
     pub fn min_ready(&self) -> Duration {
-        Duration::from_secs(self.min_ready_seconds.unwrap_or_default())
+        Duration::from_secs(self.min_ready_seconds.unwrap_or(MIN_READY_SECONDS))
     }
 
     /// How many of `total` new tasks may fail.

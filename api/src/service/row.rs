@@ -79,7 +79,7 @@ impl Resource for Service {
             status.updated.to_string(),
             status.update_revision.to_string(),
             status.current_revision.to_string(),
-            self.spec.template.image.clone(),
+            self.image().to_owned(),
             age(self.created(), now),
             self.why(),
         ]
@@ -87,6 +87,13 @@ impl Resource for Service {
 }
 
 impl Service {
+    /// The image of the revision that tasks should run: not the manifest's, if its rollout failed and
+    /// the service went back.
+    pub fn image(&self) -> &str {
+        let wanted = self.status.wanted_revision().map(|it| it.image.as_str());
+        wanted.unwrap_or(&self.spec.template.image)
+    }
+
     /// The reason for its phase, as a line.
     fn why(&self) -> String {
         if self.is_deleting() {

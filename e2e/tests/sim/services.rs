@@ -155,7 +155,7 @@ async fn a_service_with_a_task_on_each_node_follows_the_nodes() {
 #[tokio::test(start_paused = true)]
 async fn a_bad_revision_is_taken_back_and_the_good_one_stays_up() {
     let cluster = Cluster::start(14).await;
-    let rollout = json!({ "timeout": "5s", "onFailure": "Rollback" });
+    let rollout = json!({ "timeout": "10s", "onFailure": "Rollback" });
     service(&cluster, json!({ "replicas": 3, "rollout": rollout })).await;
     cluster.wait_for("it is up", LIMIT, |seen| is_up(seen, 1, 3)).await;
     let mut bad = template(2);

@@ -156,12 +156,12 @@ fn may_start(task: &Task, places: &Places<'_>) -> bool {
     objects::pin(task).is_none_or(|node| places.can_start_on(node))
 }
 
-/// Those that are not ready come first: to replace them makes nothing worse. Then by node, or by
+/// Those that are not available come first: to replace them makes nothing worse. Then by node, or by
 /// slot.
 fn order(one: &Member<'_>, other: &Member<'_>) -> Ordering {
     let place = |member: &Member<'_>| objects::pin(member.task).unwrap_or_default().to_owned();
-    one.is_ready()
-        .cmp(&other.is_ready())
+    one.is_available()
+        .cmp(&other.is_available())
         .then_with(|| natural(&place(one), &place(other)))
         .then_with(|| one.task.spec.index.cmp(&other.task.spec.index))
         .then_with(|| one.task.name().cmp(other.task.name()))

@@ -149,22 +149,27 @@ pub fn plan(view: &View<'_>) -> Plan {
         let message =
             format!("rolling out revision {number}: {}", view.service.spec.template.image);
         let notice = Notice { warning: false, reason: "RolloutStarted", message };
-        return opening(view, &target, true, Some(notice));
+        return opening((view, course), places, target, None, Some(notice));
     }
     // Where a new revision cannot be made, the tasks of those before are kept up meanwhile.
     going_on(view, course, places, target, obstacle)
 }
 
 /// Makes a new revision: its template and its number in the status, together. Tasks follow with the
-/// next plan. `is_of_spec` says whether the spec as it is now has been looked at.
-fn opening(view: &View<'_>, target: &Target, is_of_spec: bool, notice: Option<Notice>) -> Plan {
+/// next plan. The status says already that the service is not as wanted: whoever waits for it must
+/// never see that a change was looked at together with how the service was before.
+fn opening(
+    (view, course): (&View<'_>, Course),
+    places: Places<'_>,
+    target: Target,
+    obstacle: Option<&Obstacle>,
+    notice: Option<Notice>,
+) -> Plan {
+    let members = Members::of(view, target.template(), &places);
+    let template = missing_template(view, &target).map(Action::create);
+    let input = PlanInput { view, course, target, places, members };
     let mut next = view.service.clone();
-    target.store(&mut next.status);
-    if is_of_spec {
-        next.status.observed_generation = next.generation();
-    }
-    next.status.selector = objects::selector(view.service);
-    let template = missing_template(view, target).map(Action::create);
+    next.status = status::next(&input, obstacle);
     let actions = template.into_iter().chain([Action::status(next)]).collect();
     let notices = notice.into_iter().collect();
     Plan { groups: vec![Group { actions }], notices, ..Plan::default() }
@@ -192,7 +197,7 @@ fn going_on(
         Course::Suspended | Course::Expired => None,
     };
     if target.opens {
-        return opening(view, &target, obstacle.is_none(), notice);
+        return opening((view, course), places, target, obstacle.as_ref(), notice);
     }
     let members = Members::of(view, target.template(), &places);
     let input = PlanInput { view, course, target, places, members };

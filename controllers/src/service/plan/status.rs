@@ -5,12 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use api::conditions::{Standing, UNSCHEDULABLE, conditions};
 use api::object::Kind as _;
 use api::service::{Revision, RolloutState, ServicePhase, ServiceStatus};
-use api::task::TaskState;
-use api::{Task, TaskTemplate, Timestamp};
+use api::table::some_of;
+use api::{TaskTemplate, Timestamp};
 
 use super::members::{Health, Member};
-use super::target::ended;
+use super::target::lasting_why;
 use super::{Course, Obstacle, PlanInput, objects};
+
+/// How many tasks a sentence names.
+const TASKS_NAMED: usize = 3;
 
 /// The next status.
 pub(super) fn next(input: &PlanInput<'_>, obstacle: Option<&Obstacle>) -> ServiceStatus {
@@ -73,6 +76,12 @@ fn phase(input: &PlanInput<'_>, status: &ServiceStatus) -> ServicePhase {
         (Course::Expired, _) => ServicePhase::Expired,
         (Course::Suspended, _) => ServicePhase::Suspended,
         (Course::Usual, RolloutState::Suspended | RolloutState::Failed) => ServicePhase::Paused,
+        // Nothing is rolled out where no task is wanted.
+        (Course::Usual, RolloutState::Progressing)
+            if status.replicas == 0 && input.view.tasks.is_empty() =>
+        {
+            ServicePhase::Running
+        }
         (Course::Usual, RolloutState::Progressing) => ServicePhase::RollingOut,
         (Course::Usual, RolloutState::Complete) if status.unavailable > 0 => ServicePhase::Degraded,
         (Course::Usual, RolloutState::Complete) => ServicePhase::Running,
@@ -92,11 +101,14 @@ fn message(
     let number = rollout.revision;
     let failure = || input.target.revision(number)?.failure.clone();
     match status.phase {
-        ServicePhase::Running => rollout.back_from.map(|from| {
-            let failed = input.target.revision(from).and_then(|it| it.failure.clone());
-            let why = failed.map(|why| format!(": {why}")).unwrap_or_default();
-            format!("went back to an earlier revision, since revision {from} failed{why}")
-        }),
+        ServicePhase::Running => {
+            let back = rollout.back_from.map(|from| {
+                let failed = input.target.revision(from).and_then(|it| it.failure.clone());
+                let why = failed.map(|why| format!(": {why}")).unwrap_or_default();
+                format!("went back to an earlier revision, since revision {from} failed{why}")
+            });
+            back.or_else(|| passed_over(input))
+        }
         ServicePhase::Expired => {
             service.spec.expires_at.map(|at| format!("expired at {at}")).or_else(|| leaving(input))
         }
@@ -128,6 +140,20 @@ fn message(
     }
 }
 
+/// Tasks that a rollout has passed over, since their nodes accept none at the moment.
+fn passed_over(input: &PlanInput<'_>) -> Option<String> {
+    let is_behind = |it: &&Member<'_>| it.is_out_of_reach && !(it.is_new && it.is_available());
+    let behind: Vec<&Member<'_>> = input.members.all.iter().filter(is_behind).collect();
+    let names = some_of(behind.iter().map(|member| member.task.name()), TASKS_NAMED);
+    let (tasks, are) = if behind.len() == 1 { ("task", "is") } else { ("tasks", "are") };
+    (!behind.is_empty()).then(|| {
+        format!(
+            "{} {tasks} {are} left as before, on nodes that accept none now: {names}",
+            behind.len()
+        )
+    })
+}
+
 /// Tasks that are still being stopped.
 fn leaving(input: &PlanInput<'_>) -> Option<String> {
     let open = input.members.all.iter().filter(|member| !member.task.has_ended()).count();
@@ -142,7 +168,7 @@ fn waits_for(input: &PlanInput<'_>) -> Option<String> {
     let why = match first.health {
         Health::Ready(_) => "ready, for less than minReadySeconds".to_owned(),
         Health::Available | Health::NotReady | Health::Ended => {
-            let why = stable_why(task);
+            let why = lasting_why(task);
             if why.is_empty() {
                 task.phase().to_string()
             } else {
@@ -151,23 +177,6 @@ fn waits_for(input: &PlanInput<'_>) -> Option<String> {
         }
     };
     Some(format!("{}: {why}", task.name()))
-}
-
-/// Why a task is in its phase, in words that do not change with time: a status that counted seconds
-/// would be written each second.
-fn stable_why(task: &Task) -> String {
-    match task.state() {
-        TaskState::Pending => task.unschedulable().unwrap_or_default().to_owned(),
-        TaskState::Failed { .. } | TaskState::TimedOut | TaskState::Succeeded => ended(task),
-        TaskState::Bound { .. }
-        | TaskState::Starting { .. }
-        | TaskState::Running { .. }
-        | TaskState::Stopping { .. }
-        | TaskState::Cancelled { .. }
-        | TaskState::Lost { .. } => {
-            task.status.message.clone().filter(|_| task.report().is_some()).unwrap_or_default()
-        }
-    }
 }
 
 /// The revisions that are kept: those that tasks run or may have to, and the newest of the others.

@@ -71,8 +71,10 @@ struct Step<'a, 'b> {
     left: Vec<&'a Member<'b>>,
     /// How many tasks there should be.
     total: usize,
-    /// How many ready tasks may still be stopped.
+    /// How many available tasks may still be stopped.
     spare: usize,
+    /// How many ready tasks may still be stopped, those that are not yet available included.
+    spare_ready: usize,
     /// How many tasks are to be created beyond the places that nobody holds.
     surge: usize,
     /// How many of the tasks that are created may run the new revision; all, if nothing is said. The
@@ -88,10 +90,13 @@ impl<'a, 'b> Step<'a, 'b> {
         let least = total.saturating_sub(max_unavailable);
         let left: Vec<&Member<'b>> = input.members.all.iter().collect();
         let counts = |it: &&&Member<'_>| !it.is_out_of_reach || it.is_misplaced;
+        // What is ready and not yet available may end in a moment: it makes room for nothing.
+        let available = left.iter().filter(counts).filter(|it| it.is_available()).count();
         let ready = left.iter().filter(counts).filter(|it| it.is_ready()).count();
-        let spare = ready.saturating_sub(usize::try_from(least).unwrap_or(usize::MAX));
+        let least = usize::try_from(least).unwrap_or(usize::MAX);
+        let (spare, spare_ready) = (available.saturating_sub(least), ready.saturating_sub(least));
         let total = usize::try_from(total).unwrap_or(usize::MAX);
-        Self { input, left, total, spare, surge: 0, fresh: None, parcels: Vec::new() }
+        Self { input, left, total, spare, spare_ready, surge: 0, fresh: None, parcels: Vec::new() }
     }
 
     fn starts_first(&self) -> bool {
@@ -101,12 +106,13 @@ impl<'a, 'b> Step<'a, 'b> {
 
     /// Stops a task, unless too few would then be ready. Returns whether it is stopped.
     fn stop(&mut self, member: &'a Member<'b>, reason: StopReason, message: &str) -> bool {
-        if member.is_ready() {
-            if self.spare == 0 {
-                return false;
-            }
-            self.spare -= 1;
+        let is_too_few =
+            member.is_available() && self.spare == 0 || member.is_ready() && self.spare_ready == 0;
+        if is_too_few {
+            return false;
         }
+        self.spare -= usize::from(member.is_available());
+        self.spare_ready -= usize::from(member.is_ready());
         self.left.retain(|left| left.task.uid() != member.task.uid());
         self.parcels.push(if member.has_ended() {
             Action::remove(member.task).into()
@@ -137,7 +143,7 @@ impl<'a, 'b> Step<'a, 'b> {
         }
         let in_the_way = held.len().saturating_sub(self.allowed());
         let order = |member: &&Member<'_>| {
-            (member.is_ready(), member.is_new, std::cmp::Reverse(member.task.spec.index))
+            (member.is_available(), member.is_new, std::cmp::Reverse(member.task.spec.index))
         };
         held.sort_by_key(order);
         for member in held.into_iter().take(in_the_way) {
@@ -174,16 +180,6 @@ impl<'a, 'b> Step<'a, 'b> {
         if old.is_empty() {
             return;
         }
-        // What was suspended with the service and is old by now protects nothing.
-        let is_suspended = |member: &&Member<'_>| {
-            let state = member.task.state();
-            matches!(state, TaskState::Cancelled { reason: StopReason::Suspend })
-        };
-        let (suspended, old): (Vec<_>, Vec<_>) = old.into_iter().partition(is_suspended);
-        for member in suspended {
-            self.stop(member, StopReason::Revision, "");
-        }
-        let in_reach = || self.left.iter().copied().filter(|it| !it.is_out_of_reach);
         let new = in_reach().filter(|it| it.is_new);
         let (done, under_way): (Vec<&Member<'b>>, Vec<&Member<'b>>) =
             new.partition(|member| self.is_done(member));

@@ -18,7 +18,7 @@ use super::{Obstacle, View, objects};
 use crate::notice::Notice;
 
 /// How many tasks a sentence names.
-const TASKS_NAMED: usize = 3;
+const TASKS_NAMED: usize = 1;
 
 /// The revisions of a service, and how its rollout stands.
 #[derive(Debug, Clone, PartialEq)]
@@ -143,7 +143,7 @@ impl Target {
         status.revisions.clone_from(&self.revisions);
         status.current_revision = self.current;
         status.update_revision = self.rollout.revision;
-        status.rollout = Some(self.rollout.clone());
+        status.rollout = (self.rollout.revision > 0).then(|| self.rollout.clone());
     }
 
     /// Looks at how the new tasks do: which have failed, and what follows for the rollout. Says what
@@ -213,11 +213,11 @@ impl Target {
         let old: Vec<&Member<'_>> = in_reach().filter(|member| !member.is_new).collect();
         let is_under_way =
             |it: &&Member<'_>| it.is_new && !it.is_available() && !self.has_failed(it.task);
-        let ready = in_reach().filter(|member| member.is_ready()).count();
+        let ready = in_reach().filter(|member| member.is_available()).count();
         let least = total.saturating_sub(view.service.spec.max_unavailable(total));
         let count = |of: usize| u32::try_from(of).unwrap_or(u32::MAX);
         !old.is_empty()
-            && old.iter().all(|member| member.is_ready())
+            && old.iter().all(|member| member.is_available())
             && members.stopping.is_empty()
             && members.ended.is_empty()
             && in_reach().filter(is_under_way).count() == 0
@@ -260,7 +260,7 @@ impl Target {
         let timeout = view.service.spec.rollout().timeout();
         let due = self.due(task, timeout.signed())?;
         (due <= view.now).then(|| {
-            let why = task.why(view.now);
+            let why = lasting_why(task);
             let why = if why.is_empty() { String::new() } else { format!(" ({why})") };
             format!("not ready within {timeout}{why}")
         })
@@ -300,8 +300,11 @@ impl Target {
         let is_done = |member: &&Member<'_>| member.is_available() || self.has_failed(member.task);
         let in_reach = || members.all.iter().filter(|member| !member.is_out_of_reach);
         let done = in_reach().filter(|member| member.is_new).filter(is_done).count();
-        let is_complete =
-            u32::try_from(done).unwrap_or(u32::MAX) >= total && in_reach().all(|it| it.is_new);
+        // A revision that never ran is not known to be good, and must not be gone back to.
+        let has_run = in_reach().any(|member| member.is_new && member.is_available());
+        let is_complete = has_run
+            && u32::try_from(done).unwrap_or(u32::MAX) >= total
+            && in_reach().all(|it| it.is_new);
         if !is_complete {
             return None;
         }
@@ -342,6 +345,30 @@ fn is_own_failure(task: &Task) -> bool {
         | TaskState::Stopping { .. }
         | TaskState::Cancelled { .. }
         | TaskState::Lost { .. } => false,
+    }
+}
+
+/// Why a task is in its phase, in words that do not change with time: they are kept, and a status that
+/// counted seconds would be written each second.
+pub(super) fn lasting_why(task: &Task) -> String {
+    let status = &task.status;
+    match task.state() {
+        TaskState::Pending => task.unschedulable().unwrap_or_default().to_owned(),
+        TaskState::Failed { .. } | TaskState::TimedOut | TaskState::Succeeded => ended(task),
+        TaskState::Bound { .. }
+        | TaskState::Starting { .. }
+        | TaskState::Running { .. }
+        | TaskState::Stopping { .. }
+        | TaskState::Cancelled { .. }
+        | TaskState::Lost { .. } => {
+            let last = status.last_exit.as_ref().map(|last| {
+                let code = last.exit_code.map(|code| format!("exit {code}"));
+                let reason = last.reason.clone().or(code).unwrap_or_else(|| "ended".to_owned());
+                format!("{reason}, restarted {} times", status.restarts)
+            });
+            let said = status.message.clone().or(last);
+            said.filter(|_| task.report().is_some()).unwrap_or_default()
+        }
     }
 }
 

@@ -87,8 +87,8 @@ fn a_rollout_that_fails_goes_on_if_that_is_asked_for() {
          status",
         expect![[r#"
             nothing
-            RolledOut: revision 2 is rolled out, in 2m
-            Degraded 0/2 ready, 0 updated, revision 2 of 2 Complete: 0 of 2 tasks are ready; web-2-0: Pending
+            nothing
+            RollingOut 0/2 ready, 0 updated, revision 1 of 2 Progressing: 0 of 2 tasks are available in revision 2; web-2-0: Pending
         "#]],
     );
 }
@@ -211,6 +211,54 @@ fn a_deleted_task_is_made_anew() {
             remove web-1-1
             create web-1-2 of <one>
             nothing
+        "#]],
+    );
+}
+
+/// Were it, a rollback would go to it.
+#[test]
+fn a_revision_that_never_ran_is_not_taken_for_good() {
+    check(
+        "spec replicas=2 rollout.timeout=\"1m\" rollout.onFailure=\"Rollback\"
+         finish
+         spec replicas=0
+         finish
+         spec template.image=\"bad\"
+         settle
+         status
+         spec replicas=2
+         settle
+         wait 60
+         settle
+         finish
+         status",
+        expect![[r#"
+            Running 0/0 ready, 0 updated, revision 1 of 2 Progressing
+            Running 2/2 ready, 2 updated, revision 3 of 3 Complete: went back to an earlier revision, since revision 2 failed: web-2-0: not ready within 1m and 1 more
+        "#]],
+    );
+}
+
+/// What is ready for a moment makes room for nothing.
+#[test]
+fn a_task_that_ends_right_after_its_start_lets_no_other_be_stopped() {
+    check(
+        "spec replicas=4 rollout.minReadySeconds=5 maxUnavailable=1
+         finish
+         spec template.image=\"bad\"
+         settle
+         stopped 1-0
+         settle
+         start 2-0
+         plan
+         wait 1
+         unready 2-0
+         plan
+         status",
+        expect![[r#"
+            nothing
+            nothing
+            RollingOut 3/4 ready, 0 updated, revision 1 of 2 Progressing: 0 of 4 tasks are available in revision 2; web-2-0: Running
         "#]],
     );
 }

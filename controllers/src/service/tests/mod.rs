@@ -32,7 +32,8 @@ use crate::action::{Action, New};
 /// recover|evict|delete TASK ...` are other writers, `nodes NAME ...`, `gone NODE` and `away NODE`
 /// what happens to nodes, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
-    let mut world = service(json!({ "template": { "image": "one" } }));
+    let rollout = json!({ "minReadySeconds": 0 });
+    let mut world = service(json!({ "template": { "image": "one" }, "rollout": rollout }));
     let mut shown = String::new();
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let mut words = line.split_whitespace();

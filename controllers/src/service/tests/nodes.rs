@@ -66,7 +66,7 @@ fn a_node_that_is_away_holds_nothing_up_and_follows_later() {
          finish
          status",
         expect![[r#"
-            Running 2/2 ready, 2 updated, revision 2 of 2 Complete
+            Running 2/2 ready, 2 updated, revision 2 of 2 Complete: 1 task is left as before, on nodes that accept none now: web-1-n1
             stop web-1-n1: Revision
             Running 3/3 ready, 2 updated, revision 2 of 2 Complete
             Running 3/3 ready, 3 updated, revision 2 of 2 Complete

@@ -37,6 +37,7 @@ fn one_task_at_a_time_is_stopped_and_replaced() {
          finish
          spec template.image=\"two\"
          plan
+         status
          plan
          plan
          stopped 1-0
@@ -58,6 +59,7 @@ fn one_task_at_a_time_is_stopped_and_replaced() {
         expect![[r#"
             template <two>
             RolloutStarted: rolling out revision 2: two
+            RollingOut 3/3 ready, 0 updated, revision 1 of 2 Progressing: 0 of 3 tasks are available in revision 2
             stop web-1-0: Revision
             nothing
             remove web-1-0
@@ -125,8 +127,8 @@ fn batches_wait_for_each_other_and_a_window_does_not() {
     check(
         &script(false),
         expect![[r#"
-        stop web-1-2: Revision
-    "#]],
+            stop web-1-2: Revision
+        "#]],
     );
 }
 

@@ -52,8 +52,8 @@ fn a_service_that_was_changed_while_it_was_suspended_starts_with_the_change() {
         expect![[r#"
             Suspended 0/2 ready, 0 updated, revision 1 of 2 Progressing
             remove web-1-0
-            remove web-1-1
-            create web-2-0 web-2-1 of <two>
+            again web-1-1 at 0s
+            create web-2-0 of <two>
             Running 2/2 ready, 2 updated, revision 2 of 2 Complete
         "#]],
     );
