@@ -130,6 +130,11 @@ impl<N: Names> Reader<N> {
         Err(changing())
     }
 
+    /// Whether a file is open. If not, the log had no record.
+    pub(super) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// Opens the file in which reading begins; false if it does not exist any more.
     fn find(&mut self, options: LogOptions) -> io::Result<bool> {
         let segments = self.files.segments()?;

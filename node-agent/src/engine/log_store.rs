@@ -264,12 +264,11 @@ pub(crate) async fn read_files(
     options: LogOptions,
     end: End,
 ) -> Result<LogStream, EngineError> {
-    let reader =
-        blocking(
-            move || {
-                if files.exist() { Reader::begin(files, options).map(Some) } else { Ok(None) }
-            },
-        );
+    let reader = blocking(move || {
+        let reader = Reader::begin(files.clone(), options)?;
+        // The files may be deleted at any moment; one that is open can be read to its end.
+        Ok((reader.is_open() || files.exist()).then_some(reader))
+    });
     let reader = reader.await?.ok_or(EngineError::Gone)?;
     let following = Following {
         reader: Some(reader),

@@ -6,6 +6,7 @@
 //! files under a reader. Positions are times in that case, also in the copy that is kept of such a
 //! log.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -54,6 +55,33 @@ fn is_deleted(log: &Path) -> bool {
     !log.exists() && log.ancestors().nth(2).is_some_and(Path::exists)
 }
 
+/// Where the log of a container that the engine knows can be read.
+#[derive(Debug, PartialEq, Eq)]
+enum LogPlace {
+    /// In the engine's files, of which this is the newest, or in the copy of them.
+    File(PathBuf),
+    /// Through the engine's API.
+    Engine,
+    /// Nowhere: the engine is removing the container and has deleted the log, and the disk had no
+    /// room for a copy.
+    Deleted,
+}
+
+/// Where the log is whose newest file the engine says to be `path`; an error if we may not read it.
+fn place_of(path: &Path, has_copy: impl FnOnce() -> bool) -> io::Result<LogPlace> {
+    // Other engines use other formats and names.
+    let name = path.file_name().and_then(|name| name.to_str());
+    if !name.is_some_and(|name| name.ends_with("-json.log")) {
+        return Ok(LogPlace::Engine);
+    }
+    match std::fs::File::open(path) {
+        Err(_) if is_deleted(path) && !has_copy() => Ok(LogPlace::Deleted),
+        Err(error) if !is_deleted(path) => Err(error),
+        // The copy is read together with the files, and so with positions in them.
+        Ok(_) | Err(_) => Ok(LogPlace::File(path.to_owned())),
+    }
+}
+
 impl DockerEngine {
     pub(super) async fn read_logs(
         &self,
@@ -68,26 +96,31 @@ impl DockerEngine {
         let Some(found) = found else {
             return self.logs.read(identity, in_the_copy(options)).await;
         };
-        let Some(path) = self.readable_file(&found, identity) else {
-            return Ok(self.ask_for_logs(&found.id, options));
+        let path = match self.place_of_log(&found, identity) {
+            LogPlace::File(path) => path,
+            LogPlace::Engine => return Ok(self.ask_for_logs(&found.id, options)),
+            // The engine would answer with an empty log, as if the container had written nothing.
+            LogPlace::Deleted => return Err(EngineError::Gone),
         };
-        // The copy is complete before the original is deleted, so one of the two is always there.
+        // The copy is complete before the original is deleted, so one of the two is always there,
+        // unless the disk had no room for a copy.
         let files = LogFiles::at(vec![path, self.logs.path(identity)]);
         read_files(files, options, self.clone().end_of(identity.clone(), found.id)).await
     }
 
     /// Copies the log of a container that has ended and is about to be removed.
     pub(super) async fn keep_log(&self, identity: &Identity, found: &Found) {
-        let kept = match self.readable_file(found, identity) {
-            Some(path) => {
+        let kept = match self.place_of_log(found, identity) {
+            LogPlace::File(path) => {
                 let (logs, identity) = (self.logs.clone(), identity.clone());
                 let keep = move || logs.keep_files(&identity, &path);
                 let kept = base::blocking("logs", keep).await;
-                kept.map_err(std::io::Error::other)
+                kept.map_err(io::Error::other)
                     .and_then(|kept| kept)
                     .map_err(|error| EngineError::unavailable(error.to_string()))
             }
-            None => {
+            LogPlace::Deleted => Ok(()),
+            LogPlace::Engine => {
                 let log = self.ask_for_logs(&found.id, LogOptions::default());
                 self.logs.keep(identity, log, LOG_BYTES_MAX).await
             }
@@ -123,30 +156,19 @@ impl DockerEngine {
         .boxed()
     }
 
-    /// The newest file of a container's log, if we can read it, or could until the engine deleted
-    /// it.
-    fn readable_file(&self, found: &Found, identity: &Identity) -> Option<PathBuf> {
-        let path = found.inspected.log_path.as_ref().filter(|path| !path.is_empty())?;
-        let path = Path::new(path);
-        // Other engines use other formats and names.
-        if !path.file_name()?.to_str()?.ends_with("-json.log") {
-            return None;
-        }
-        match std::fs::File::open(path) {
-            Ok(_) => Some(path.to_owned()),
-            Err(_) if is_deleted(path) && self.logs.has(identity) => Some(path.to_owned()),
-            Err(error) => {
-                if !self.has_told_of_logs.swap(true, Ordering::Relaxed) {
-                    warn!(
-                        path = %path.display(), %error,
-                        "cannot read the engine's log files; asking the engine for logs instead, \
-                         which may lose or repeat lines. Run the agent as root on the engine's \
-                         machine"
-                    );
-                }
-                None
+    fn place_of_log(&self, found: &Found, identity: &Identity) -> LogPlace {
+        let path = Path::new(found.inspected.log_path.as_deref().unwrap_or_default());
+        place_of(path, || self.logs.has(identity)).unwrap_or_else(|error| {
+            if !self.has_told_of_logs.swap(true, Ordering::Relaxed) {
+                warn!(
+                    path = %path.display(), %error,
+                    "cannot read the engine's log files; asking the engine for logs instead, \
+                     which may lose or repeat lines. Run the agent as root on the engine's \
+                     machine"
+                );
             }
-        }
+            LogPlace::Engine
+        })
     }
 
     fn ask_for_logs(&self, id: &str, options: LogOptions) -> LogStream {
@@ -224,5 +246,21 @@ mod tests {
         assert_eq!(in_the_copy(later).since, Some(at(900)));
         let in_a_file = LogOptions { after: Some(Position { file: 0, offset: 500 }), ..followed };
         assert_eq!(format!("{:?}", in_the_copy(in_a_file)), format!("{in_a_file:?}"));
+    }
+
+    #[test]
+    fn a_deleted_log_without_a_copy_is_not_an_empty_log() {
+        let containers = tempfile::tempdir().unwrap();
+        let path = containers.path().join("c1/c1-json.log");
+        let place = |has_copy| place_of(&path, || has_copy).unwrap();
+        assert_eq!(place(false), LogPlace::Deleted);
+        assert_eq!(place(true), LogPlace::File(path.clone()));
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(place(false), LogPlace::File(path.clone()));
+        let of_another_engine = place_of(Path::new("/var/log/ctr.log"), || false);
+        assert_eq!(of_another_engine.unwrap(), LogPlace::Engine);
+        // The folder of all containers cannot be seen, so that nothing is known of the log.
+        place_of(Path::new("/nowhere/containers/c1/c1-json.log"), || false).unwrap_err();
     }
 }
