@@ -48,9 +48,7 @@ impl Ledger {
 
     /// What is known of the newest main container of the attempt that `identity` belongs to.
     pub(crate) fn current(&self, identity: &Identity) -> Option<&Attempt> {
-        let is_one = |other: &Identity| other.is_main() && other.is_of_same_attempt(identity);
-        let known = self.attempts.range::<Identity, _>(&*identity.of_attempt()..);
-        known.take_while(|(other, _)| is_one(other)).last().map(|(_, attempt)| attempt)
+        identity.newest_main_in(&self.attempts).map(|(_, attempt)| attempt)
     }
 
     /// All attempts, by identity.

@@ -318,15 +318,20 @@ impl Identity {
         first..=last
     }
 
+    /// The main container of the same attempt with the greatest restart number in `known`.
+    pub(crate) fn newest_main_in<'a, T>(
+        &self,
+        known: &'a BTreeMap<Self, T>,
+    ) -> Option<(&'a Self, &'a T)> {
+        let is_one = |other: &Self| is_main(&other.container) && other.is_of_same_attempt(self);
+        let known = known.range::<Self, _>(&*self.of_attempt()..);
+        known.take_while(|(other, _)| is_one(other)).last()
+    }
+
     /// Whether both are containers of one attempt.
     pub(crate) fn is_of_same_attempt(&self, other: &Self) -> bool {
         (self.attempt, &self.uid) == (other.attempt, &other.uid)
             && (&self.task, &self.namespace) == (&other.task, &other.namespace)
-    }
-
-    /// Whether it is a main container, whatever its restart number.
-    pub(crate) fn is_main(&self) -> bool {
-        is_main(&self.container)
     }
 
     fn is_first_main(&self) -> bool {

@@ -339,24 +339,17 @@ impl Planner<'_> {
         if attempt.in_place.is_none() {
             next.to_mut().in_place = InPlace::of(assignment, template);
         }
-        if let Some(newest) = self.newest_container(&attempt.identity)
+        if let Some((newest, _)) = attempt.identity.newest_main_in(self.view.containers)
             && newest.restart() > attempt.identity.restart()
         {
             self.turn_into(&attempt.identity, None);
             let next = next.to_mut();
-            next.identity = newest;
+            next.identity = newest.clone();
             next.progress = Progress::Starting { since: self.view.now };
             next.session.told = None;
             self.keep(next.clone());
         }
         next
-    }
-
-    /// The main container with the greatest restart number among those of an attempt.
-    fn newest_container(&self, identity: &Identity) -> Option<Identity> {
-        let is_one = |other: &Identity| other.is_main() && other.is_of_same_attempt(identity);
-        let known = self.view.containers.range::<Identity, _>(&*identity.of_attempt()..);
-        known.map(|(other, _)| other).take_while(|other| is_one(other)).last().cloned()
     }
 
     /// Reports that the engine's records of an attempt are damaged, or no longer are. Returns the

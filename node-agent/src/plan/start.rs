@@ -11,8 +11,8 @@ use crate::resolve::{container_spec, merged, stop_signal};
 impl Planner<'_> {
     /// A wanted attempt that is not in the ledger.
     pub(super) fn fresh(&mut self, identity: &Identity, assignment: &Assignment) {
-        let newest = self.newest_container(identity);
-        let identity = newest.as_ref().unwrap_or(identity);
+        let newest = identity.newest_main_in(self.view.containers);
+        let identity = newest.map_or(identity, |(newest, _)| newest);
         if self.view.busy.contains(identity) {
             return;
         }
