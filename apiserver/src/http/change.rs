@@ -201,10 +201,6 @@ pub(super) async fn create(
     Ok(answered_with_warnings(server, StatusCode::CREATED, committed).await)
 }
 
-pub(super) fn named(place: &ObjectPath) -> ObjectKey {
-    ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default())
-}
-
 /// The part of the object that a request to this path may write. The status of a task is written only
 /// by agents, in batches.
 fn written(place: &ObjectPath) -> Result<Part, Refusal> {
@@ -227,7 +223,7 @@ pub(super) async fn replace(
     Object(object): Object,
 ) -> Answer {
     let part = written(&place)?;
-    let intent = call.intent(Wish::Replace { kind: place.kind, key: named(&place), object, part });
+    let intent = call.intent(Wish::Replace { kind: place.kind, key: place.key(), object, part });
     let committed = call.server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;
     Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)
 }
@@ -245,7 +241,7 @@ pub(super) async fn patch(
         return Err(bad(message).into());
     }
     let part = written(&place)?;
-    let intent = call.intent(Wish::Patch { kind: place.kind, key: named(&place), patch, part });
+    let intent = call.intent(Wish::Patch { kind: place.kind, key: place.key(), patch, part });
     let committed = call.server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;
     Ok(answered_with_warnings(&call.server, StatusCode::OK, committed).await)
 }
@@ -297,12 +293,8 @@ pub(super) async fn evict(
     Json(eviction): Json<Eviction>,
 ) -> Answer {
     let change = TaskChange::evict(eviction.reason);
-    let intent = call.intent(Wish::Task {
-        key: named(&place),
-        uid: None,
-        attempt: eviction.attempt,
-        change,
-    });
+    let intent =
+        call.intent(Wish::Task { key: place.key(), uid: None, attempt: eviction.attempt, change });
     let committed = call.server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;
     Ok(answered(StatusCode::CREATED, committed))
 }
@@ -325,7 +317,7 @@ pub(super) async fn bind(
 ) -> Answer {
     let change = TaskChange::Bind { node: binding.node };
     let intent =
-        call.intent(Wish::Task { key: named(&place), uid: None, attempt: binding.attempt, change });
+        call.intent(Wish::Task { key: place.key(), uid: None, attempt: binding.attempt, change });
     let committed = call.server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;
     Ok(answered(StatusCode::CREATED, committed))
 }

@@ -8,7 +8,7 @@ use api::template::GRACE_SECONDS_MAX;
 use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 
-use super::change::{answered, named};
+use super::change::answered;
 use super::extract::{Answer, Call, LedBy, ObjectPath, Whole};
 use super::query::{Query, bad, dry_run, propagation};
 use crate::write::{DeleteOptions, Wish, WriteMode};
@@ -50,7 +50,7 @@ pub(super) async fn delete(
     };
     let (options, mode) = read(wire, &query)?;
     let warning = options.grace_seconds.and_then(|_| no_grace(place.kind));
-    let intent = call.intent(Wish::Delete { kind: place.kind, key: named(&place), options });
+    let intent = call.intent(Wish::Delete { kind: place.kind, key: place.key(), options });
     let committed = call.server.writer.one(intent, leader.as_ref(), mode).await?;
     let mut answer = answered(StatusCode::OK, committed);
     if let Some(warning) = warning {

@@ -96,8 +96,8 @@ impl Call {
     /// What an apiserver is told that this request is passed on to: `verb` is what it does to the
     /// object that the path stands for.
     pub(super) fn on_behalf(&self, verb: Verb, place: &ObjectPath) -> OnBehalf {
-        let key = ObjectKey::new(&*place.namespace, place.name.as_deref().unwrap_or_default());
-        OnBehalf::new(self.requester().clone(), verb, (place.kind, place.subresource), key)
+        let part = (place.kind, place.subresource);
+        OnBehalf::new(self.requester().clone(), verb, part, place.key())
     }
 
     /// Checks permission for a part of this request, since each operation of a batch is checked on
@@ -126,6 +126,18 @@ pub(super) struct ObjectPath {
     pub(super) namespace: String,
     /// `None` for all objects.
     pub(super) name: Option<String>,
+}
+
+impl ObjectPath {
+    /// The name of the object; empty for all objects.
+    pub(super) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or_default()
+    }
+
+    /// The namespace and name of the object.
+    pub(super) fn key(&self) -> ObjectKey {
+        ObjectKey::new(&*self.namespace, self.name())
+    }
 }
 
 impl FromRequestParts<Arc<Server>> for ObjectPath {

@@ -7,7 +7,7 @@ use api::completion::End;
 use api::list::Continue;
 use api::resource_version::ResourceVersion;
 use api::status::{Refusal, Why};
-use api::{CompletionChunk, KindId, ObjectKey};
+use api::{CompletionChunk, KindId};
 use axum::body::Body;
 use axum::response::Response;
 use futures_util::stream;
@@ -99,9 +99,8 @@ pub(super) async fn get(
 /// The current state of the object that a path stands for.
 pub(super) async fn one(server: &Server, place: &ObjectPath) -> Result<Arc<Entry>, Refusal> {
     current(server).await?;
-    let name = place.name.as_deref().unwrap_or_default();
-    let key = keys::object(place.kind, &ObjectKey::new(&*place.namespace, name));
-    server.cache.get(&key).ok_or_else(|| not_found(place.kind, name))
+    let key = keys::object(place.kind, &place.key());
+    server.cache.get(&key).ok_or_else(|| not_found(place.kind, place.name()))
 }
 
 /// The selectors in a query, for objects of `kind`.

@@ -1,17 +1,17 @@
 //! The subresource `scale`: how many tasks a service or a job asks for, read and changed without the
 //! rest of it.
 
+use api::Violation;
 use api::every_kind::WithType;
 use api::patch::{Patch, PatchForm};
 use api::resource::Resource;
 use api::scale::{self, Scale};
 use api::status::{Refusal, Why};
-use api::{KindId, Violation};
 use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::answer;
-use super::change::{SentPatch, named};
+use super::change::SentPatch;
 use super::extract::{Answer, Call, LedBy, Object, ObjectPath};
 use super::query::{Query, bad};
 use super::read;
@@ -46,7 +46,7 @@ pub(super) async fn patch(
 ) -> Answer {
     let (scale, mut document) = current(&call.server, &place).await?;
     let read = document["metadata"]["resourceVersion"].clone();
-    let of = |why: Why, message: String| Refusal::new(why, message).about(place.kind, name(&place));
+    let of = |why: Why, message: String| Refusal::new(why, message).about(place.kind, place.name());
     patch.apply(&mut document).map_err(|error| of(Why::Invalid, error.to_string()))?;
     // A patch that names the state that it is meant for named this one. One that names none must not be
     // refused because the status has been written since.
@@ -56,10 +56,6 @@ pub(super) async fn patch(
         metadata.shift_remove("resourceVersion");
     }
     write(&call, &place, (&query, led_by), (&scale, &document)).await
-}
-
-fn name(place: &ObjectPath) -> &str {
-    place.name.as_deref().unwrap_or_default()
 }
 
 /// The scale of the object as it is now, and the document for it.
@@ -85,7 +81,7 @@ async fn write(
     }
     let patch = Patch::parse(PatchForm::Merge, patch.to_string().as_bytes())
         .map_err(|error| Refusal::new(Why::Internal, error.to_string()))?;
-    let (kind, key) = (place.kind, named(place));
+    let (kind, key) = (place.kind, place.key());
     let intent = call.intent(Wish::Patch { kind, key, patch, part: Part::Spec });
     let mode = query.write_mode()?;
     let committed = call.server.writer.one(intent, leader.as_ref(), mode).await?;
@@ -103,7 +99,7 @@ fn replicas(place: &ObjectPath, sent: &Value) -> Result<u32, Refusal> {
         ("/apiVersion", scale::API_VERSION),
         ("/kind", scale::KIND),
         ("/metadata/namespace", place.namespace.as_str()),
-        ("/metadata/name", name(place)),
+        ("/metadata/name", place.name()),
     ] {
         let said = sent.pointer(pointer).filter(|said| !said.is_null() && *said != "");
         if said.is_some_and(|said| said != wanted) {
@@ -115,7 +111,7 @@ fn replicas(place: &ObjectPath, sent: &Value) -> Result<u32, Refusal> {
     let number = wanted.as_u64().and_then(|number| u32::try_from(number).ok());
     number.ok_or_else(|| {
         let why = format!("{wanted} is not a whole number of tasks");
-        Refusal::invalid(place.kind, name(place), &[Violation::new("spec.replicas", why)])
+        Refusal::invalid(place.kind, place.name(), &[Violation::new("spec.replicas", why)])
     })
 }
 
@@ -129,10 +125,10 @@ impl WithType for Read<'_> {
     type Output = Result<(Scale, Value), Refusal>;
 
     fn of<K: Resource>(self) -> Self::Output {
-        let kind: KindId = self.place.kind;
+        let kind = self.place.kind;
         let object: K = serde_json::from_slice(self.json).map_err(|error| {
             let message = format!("the stored object cannot be read: {error}");
-            Refusal::new(Why::Internal, message).about(kind, name(self.place))
+            Refusal::new(Why::Internal, message).about(kind, self.place.name())
         })?;
         let scale = object.scale().map_err(|why| {
             let violation = Violation::new("spec", why);
