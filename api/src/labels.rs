@@ -35,3 +35,8 @@ pub const ORPHANED: &str = "heliox.dev/orphaned";
 /// Labels by which Heliox finds what it made for an owner. They cannot be changed after an object
 /// was created, because controllers decide by them.
 pub const OF_OWNER: [&str; 6] = [WORKFLOW, RUN, RUN_NUMBER, REVISION, JOB, SERVICE];
+
+/// The selector of the objects that have this value of a label.
+pub fn selector(label: &str, value: &str) -> String {
+    format!("{label}={value}")
+}

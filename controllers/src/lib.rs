@@ -9,6 +9,8 @@ mod freed;
 pub mod garbage;
 pub mod job;
 pub mod metrics;
+#[cfg(test)]
+mod model;
 pub mod namespace;
 pub mod node;
 pub mod notice;

@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::Kind;
 use tokio::time::Instant;
+
+use crate::action::{Action, Group, Status};
 
 /// The minimum time between two such writes of an object.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -26,9 +29,27 @@ struct Times {
 }
 
 impl Throttle {
+    /// Adds the write of a status in which only counts have changed to `groups`, or returns how long
+    /// it has to wait.
+    pub(crate) fn add<K: Kind>(
+        &self,
+        status: Option<Box<K>>,
+        groups: &mut Vec<Group>,
+    ) -> Option<Duration>
+    where
+        Status: From<K>,
+    {
+        let next = status?;
+        let wait = self.ask(next.uid());
+        if wait.is_none() {
+            groups.push(Action::status(*next).into());
+        }
+        wait
+    }
+
     /// Returns `None` if the status may be written now, and records this write. Otherwise returns
     /// how long to wait.
-    pub(crate) fn ask(&self, uid: &str) -> Option<Duration> {
+    fn ask(&self, uid: &str) -> Option<Duration> {
         let now = Instant::now();
         let mut times = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if times.since.is_none_or(|since| now.saturating_duration_since(since) >= PERIOD) {

@@ -15,10 +15,8 @@ use crate::completion::{
 use crate::goal::Goal;
 use crate::table::Order;
 use crate::usual::{NAMESPACE, SERVER};
+use crate::verb::Verb;
 use crate::{arguments, examples};
-
-/// Kinds that can be suspended.
-const SUSPENDED: &[KindId] = &[KindId::Job, KindId::Service, KindId::WorkflowRun, KindId::Workflow];
 
 /// Heading of the options that every command has.
 const GLOBAL: &str = "Global options";
@@ -151,7 +149,7 @@ pub enum Command {
     Cancel {
         /// KIND NAME... or KIND/NAME...
         #[arg(required = true, value_name = "KIND/NAME")]
-        #[arg(add = objects(&[KindId::Job, KindId::WorkflowRun], Which::Open))]
+        #[arg(add = objects(Verb::Cancel.kinds(), Which::Open))]
         targets: Vec<String>,
     },
     /// Suspend jobs, services, runs and workflows: stop running tasks, keep progress.
@@ -159,7 +157,7 @@ pub enum Command {
     Suspend {
         /// KIND NAME... or KIND/NAME...
         #[arg(required = true, value_name = "KIND/NAME")]
-        #[arg(add = objects(SUSPENDED, Which::NotSuspended))]
+        #[arg(add = objects(Verb::Suspend.kinds(), Which::NotSuspended))]
         targets: Vec<String>,
     },
     /// Resume suspended jobs, services, runs and workflows.
@@ -167,7 +165,7 @@ pub enum Command {
     Resume {
         /// KIND NAME... or KIND/NAME...
         #[arg(required = true, value_name = "KIND/NAME")]
-        #[arg(add = objects(SUSPENDED, Which::Suspended))]
+        #[arg(add = objects(Verb::Resume.kinds(), Which::Suspended))]
         targets: Vec<String>,
     },
     /// Stop a task's current attempt and start it again on another node.

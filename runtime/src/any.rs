@@ -44,6 +44,17 @@ macro_rules! any {
 
 api::every_kind!(any);
 
+impl Any {
+    /// Those of its owners that are of a kind, in its own namespace.
+    pub fn owners(&self, kind: KindId) -> impl Iterator<Item = ObjectKey> {
+        let meta = self.meta();
+        let namespace = meta.namespace.as_deref().unwrap_or_default();
+        let owners = meta.owner_references.iter().flatten();
+        let owners = owners.filter(move |owner| owner.kind == kind.info().kind);
+        owners.map(move |owner| ObjectKey::new(namespace, &*owner.name))
+    }
+}
+
 /// The maximum size of the labels of a task that are not held.
 pub const UNHELD_LABELS_BYTES_MAX: usize = 1024;
 

@@ -56,7 +56,7 @@ impl Resource for Job {
             field: "count",
             wanted: self.spec.count(),
             there: self.status.total,
-            selector: format!("{}={}", labels::JOB, self.name()),
+            selector: labels::selector(labels::JOB, self.name()),
         })
     }
 

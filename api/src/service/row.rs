@@ -46,7 +46,7 @@ impl Resource for Service {
             field: "replicas",
             wanted: self.spec.replicas(),
             there: self.status.replicas,
-            selector: format!("{}={}", labels::SERVICE, self.name()),
+            selector: labels::selector(labels::SERVICE, self.name()),
         })
     }
 
@@ -97,7 +97,7 @@ impl Service {
     /// The reason for its phase, as a line.
     fn why(&self) -> String {
         if self.is_deleting() {
-            return "being deleted".to_owned();
+            return self.why_deleting();
         }
         if let Some(message) = &self.status.message {
             return message.clone();

@@ -16,7 +16,7 @@ use api::{CompletionChunk, Job, KindId, ObjectKey, PartitionSet, Task, TaskTempl
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::action::{Action, Group, created};
-use crate::freed::{self, waits_for_a_name};
+use crate::freed;
 use crate::notice::Notice;
 use crate::throttle::Throttle;
 use crate::tools::Tools;
@@ -153,22 +153,16 @@ impl runtime::Controller for Controller {
             return snapshot.jobs_targeting(&object.key()).map(|job| job.key()).collect();
         }
         if kind == KindId::Task || kind == KindId::TaskTemplate {
-            let owners = object.meta().owner_references.iter().flatten();
-            let jobs = owners.filter(|owner| owner.kind == KindId::Job.info().kind);
-            let mut jobs: Vec<&str> = jobs.map(|job| job.name.as_str()).collect();
-            // An earlier job of this name left it behind, and the job may be waiting for its name.
-            if jobs.is_empty() && now.is_none() {
-                let labels = object.meta().labels.as_ref();
-                jobs.extend(labels.and_then(|all| all.get(labels::JOB)).map(String::as_str));
-            }
             let key = object.key();
-            let mut keys: Vec<ObjectKey> =
-                jobs.into_iter().map(|job| ObjectKey::new(&*key.namespace, job)).collect();
+            let mut keys: Vec<ObjectKey> = object.owners(KindId::Job).collect();
+            // An earlier job of this name left it behind, and the job may be waiting for its name.
+            if keys.is_empty() && now.is_none() {
+                let labels = object.meta().labels.as_ref();
+                let job = labels.and_then(|all| all.get(labels::JOB));
+                keys.extend(job.map(|job| ObjectKey::new(&*key.namespace, &**job)));
+            }
             if now.is_none() {
-                let job = |name| snapshot.jobs.get(&ObjectKey::new(&*key.namespace, name));
-                let jobs = freed::wanted_by(&key.name).filter_map(job);
-                let waits = |job: &&Arc<Job>| waits_for_a_name(&job.status.conditions);
-                keys.extend(jobs.filter(waits).map(|job| job.key()));
+                keys.extend(freed::waiting_for(&key, &snapshot.jobs, |job| &job.status.conditions));
             }
             return keys;
         }
@@ -187,11 +181,8 @@ impl runtime::Controller for Controller {
         let is_at_rest = is_at_rest(job, &plan);
         let Plan { mut groups, status, wake_at, notices, .. } = plan;
         let mut requeue = self.tools.until(wake_at, is_at_rest);
-        if let Some(next) = status {
-            match self.throttle.ask(job.uid()) {
-                None => groups.push(Action::status(*next).into()),
-                Some(wait) => requeue = Requeue::After(wait),
-            }
+        if let Some(wait) = self.throttle.add(status, &mut groups) {
+            requeue = Requeue::After(wait);
         }
         if let Some((_, why)) = self.write(groups).await?.into_iter().next() {
             return self.give_up(job, &why).await;

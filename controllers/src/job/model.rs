@@ -7,12 +7,13 @@ use api::completion::{End, chunk_name, place_of};
 use api::object::Kind as _;
 use api::resource::Resource as _;
 use api::size::json_bytes;
-use api::task::transition::{Applied, TaskChange, apply};
-use api::task::{StopReason, TaskState};
+use api::task::TaskState;
+use api::task::transition::TaskChange;
 use api::{CompletionChunk, Job, PartitionSet, Task, TaskTemplate, Timestamp};
 use jiff::SignedDuration;
 
 use crate::action::{Action, Group, New, Status};
+use crate::model::{self, Tasks};
 
 use super::plan::{Holder, Plan, View, plan, template_name};
 
@@ -21,7 +22,7 @@ use super::plan::{Holder, Plan, View, plan, template_name};
 pub(super) struct World {
     pub(super) job: Job,
     pub(super) chunks: BTreeMap<(u32, u32), CompletionChunk>,
-    pub(super) tasks: BTreeMap<String, Arc<Task>>,
+    pub(super) tasks: Tasks,
     pub(super) templates: BTreeMap<String, TaskTemplate>,
     pub(super) partition_set: Option<PartitionSet>,
     pub(super) taken: BTreeMap<String, Holder>,
@@ -38,7 +39,7 @@ impl World {
         Self {
             job,
             chunks: BTreeMap::new(),
-            tasks: BTreeMap::new(),
+            tasks: Tasks::new(),
             templates: BTreeMap::new(),
             partition_set: None,
             taken: BTreeMap::new(),
@@ -106,24 +107,12 @@ impl World {
 
     /// Changes one part of a task, as its writer would; whether it was accepted.
     pub(super) fn change(&mut self, name: &str, change: &TaskChange) -> bool {
-        let Some(task) = self.tasks.get(name) else { return false };
-        match apply(task, task.spec.attempt, change, self.now) {
-            Ok(Applied::Changed(task)) => {
-                self.tasks.insert(name.to_owned(), Arc::from(task));
-                true
-            }
-            Ok(Applied::Already) => true,
-            Err(_) => false,
-        }
+        model::change(&mut self.tasks, name, change, self.now)
     }
 
     /// A person's deletion of a task, as the apiserver marks it.
     pub(super) fn delete(&mut self, name: &str) {
-        let at = api::Time(self.now);
-        let Some(task) = self.tasks.get_mut(name) else { return };
-        Arc::make_mut(task).metadata.deletion_timestamp.get_or_insert(at);
-        // One that has ended is not stopped.
-        self.change(name, &TaskChange::evict(StopReason::Delete));
+        model::delete(&mut self.tasks, name, self.now);
     }
 
     /// A group: all or nothing.
@@ -155,13 +144,7 @@ impl World {
                 Ok(())
             }
             Action::Task { task: of, attempt, change } => {
-                let task = self.tasks.get(&of.key.name).filter(|task| task.uid() == of.uid);
-                let task = task.ok_or("no such task")?;
-                let step = apply(task, *attempt, change, self.now);
-                if let Applied::Changed(task) = step.map_err(|refusal| refusal.to_string())? {
-                    self.tasks.insert(of.key.name.clone(), Arc::from(task));
-                }
-                Ok(())
+                model::commit_change(&mut self.tasks, (of, *attempt, change), self.now)
             }
             Action::Record { run, ends, .. } => {
                 for (index, end) in ends {
@@ -177,8 +160,7 @@ impl World {
                 Ok(())
             }
             Action::Remove { task: of } => {
-                let task = self.tasks.get(&of.key.name).filter(|task| task.uid() == of.uid);
-                let task = task.ok_or("no such task")?;
+                let task = model::found(&self.tasks, of)?;
                 if task.takes_resources_on().is_some() {
                     return Err("it is still bound to a node".to_owned());
                 }

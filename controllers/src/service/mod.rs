@@ -13,8 +13,8 @@ use api::object::Kind as _;
 use api::{KindId, Node, ObjectKey, Service, Task, TaskTemplate};
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
-use crate::action::{Action, created};
-use crate::freed::{self, waits_for_a_name};
+use crate::action::created;
+use crate::freed;
 use crate::notice::Notice;
 use crate::throttle::Throttle;
 use crate::tools::Tools;
@@ -73,24 +73,16 @@ impl Controller {
                 taken: &taken,
                 now: self.tools.clock.now(),
             });
-            let found = self.taken_by_others(&plan, &shared.service);
+            let names = created(&plan.groups, KindId::Task);
+            let found = self
+                .tools
+                .cache
+                .read(|snapshot| freed::taken_by_others(names, &snapshot.tasks, &*shared.service));
             if found.is_empty() {
                 return plan;
             }
             taken.extend(found);
         }
-    }
-
-    fn taken_by_others(&self, plan: &Plan, service: &Service) -> Vec<String> {
-        let names = created(&plan.groups, KindId::Task);
-        self.tools.cache.read(|snapshot| {
-            let is_anothers = |name: &&str| {
-                let there = snapshot.tasks.get(&ObjectKey::new(service.namespace(), *name));
-                let owner = there.map(|task| task.controller().map(|owner| owner.uid.as_str()));
-                owner.is_some_and(|owner| owner != Some(service.uid()))
-            };
-            names.into_iter().filter(is_anothers).map(str::to_owned).collect()
-        })
     }
 }
 
@@ -112,16 +104,11 @@ impl runtime::Controller for Controller {
             return all.map(|service| service.key()).collect();
         }
         if kind == KindId::Task || kind == KindId::TaskTemplate {
-            let key = object.key();
-            let owners = object.meta().owner_references.iter().flatten();
-            let services = owners.filter(|owner| owner.kind == KindId::Service.info().kind);
-            let mut keys: Vec<ObjectKey> =
-                services.map(|owner| ObjectKey::new(&*key.namespace, &*owner.name)).collect();
+            let mut keys: Vec<ObjectKey> = object.owners(KindId::Service).collect();
             if now.is_none() {
-                let service = |name| snapshot.services.get(&ObjectKey::new(&*key.namespace, name));
-                let waiting = freed::wanted_by(&key.name).filter_map(service);
-                let waits = |it: &&Arc<Service>| waits_for_a_name(&it.status.conditions);
-                keys.extend(waiting.filter(waits).map(|service| service.key()));
+                keys.extend(freed::waiting_for(&object.key(), &snapshot.services, |service| {
+                    &service.status.conditions
+                }));
             }
             return keys;
         }
@@ -139,11 +126,8 @@ impl runtime::Controller for Controller {
         let is_at_rest = is_at_rest(service, &plan);
         let Plan { mut groups, status, wake_at, notices } = plan;
         let mut requeue = self.tools.until(wake_at, is_at_rest);
-        if let Some(next) = status {
-            match self.throttle.ask(service.uid()) {
-                None => groups.push(Action::status(*next).into()),
-                Some(wait) => requeue = Requeue::After(wait),
-            }
+        if let Some(wait) = self.throttle.add(status, &mut groups) {
+            requeue = Requeue::After(wait);
         }
         // What can never be written is tried again with each look at the service, at most once a minute
         // unless something changes, since what it depends on may change.

@@ -6,20 +6,21 @@ use std::sync::Arc;
 
 use api::object::Kind as _;
 use api::task::report::Report;
-use api::task::transition::{Applied, TaskChange, apply};
-use api::task::{ReportState, StopReason, TaskState};
+use api::task::transition::TaskChange;
+use api::task::{ReportState, TaskState};
 use api::{Node, Service, Task, TaskTemplate, Timestamp};
 use jiff::SignedDuration;
 use serde_json::json;
 
 use super::plan::{Plan, View, plan, template};
 use crate::action::{Action, Group, New, Status};
+use crate::model::{self, Tasks};
 
 /// One service, its objects, and the time.
 #[derive(Debug, Clone)]
 pub(super) struct World {
     pub(super) service: Service,
-    pub(super) tasks: BTreeMap<String, Arc<Task>>,
+    pub(super) tasks: Tasks,
     pub(super) templates: BTreeMap<String, TaskTemplate>,
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) taken: BTreeSet<String>,
@@ -35,7 +36,7 @@ impl World {
         service.metadata.resource_version = Some("0".to_owned());
         Self {
             service,
-            tasks: BTreeMap::new(),
+            tasks: Tasks::new(),
             templates: BTreeMap::new(),
             nodes: BTreeMap::new(),
             taken: BTreeSet::new(),
@@ -78,15 +79,7 @@ impl World {
 
     /// Changes one part of a task, as its writer would; whether it was accepted.
     pub(super) fn change(&mut self, name: &str, change: &TaskChange) -> bool {
-        let Some(task) = self.tasks.get(name) else { return false };
-        match apply(task, task.spec.attempt, change, self.now) {
-            Ok(Applied::Changed(task)) => {
-                self.tasks.insert(name.to_owned(), Arc::from(task));
-                true
-            }
-            Ok(Applied::Already) => true,
-            Err(_) => false,
-        }
+        model::change(&mut self.tasks, name, change, self.now)
     }
 
     /// An agent's report.
@@ -105,10 +98,7 @@ impl World {
 
     /// A person's deletion of a task, as the apiserver marks it.
     pub(super) fn delete(&mut self, name: &str) {
-        let at = api::Time(self.now);
-        let Some(task) = self.tasks.get_mut(name) else { return };
-        Arc::make_mut(task).metadata.deletion_timestamp.get_or_insert(at);
-        self.change(name, &TaskChange::evict(StopReason::Delete));
+        model::delete(&mut self.tasks, name, self.now);
     }
 
     /// A group: all or nothing.
@@ -135,17 +125,10 @@ impl World {
                 Ok(())
             }
             Action::Task { task: of, attempt, change } => {
-                let task = self.tasks.get(&of.key.name).filter(|task| task.uid() == of.uid);
-                let task = task.ok_or("no such task")?;
-                let step = apply(task, *attempt, change, self.now);
-                if let Applied::Changed(task) = step.map_err(|refusal| refusal.to_string())? {
-                    self.tasks.insert(of.key.name.clone(), Arc::from(task));
-                }
-                Ok(())
+                model::commit_change(&mut self.tasks, (of, *attempt, change), self.now)
             }
             Action::Remove { task: of } => {
-                let task = self.tasks.get(&of.key.name).filter(|task| task.uid() == of.uid);
-                let task = task.ok_or("no such task")?;
+                let task = model::found(&self.tasks, of)?;
                 let node = task.takes_resources_on();
                 if node.is_some_and(|node| self.nodes.contains_key(node)) {
                     return Err(format!("{} is still bound to a node", task.name()));

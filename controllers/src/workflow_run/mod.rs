@@ -14,7 +14,7 @@ use api::{Job, KindId, ObjectKey, Workflow, WorkflowRun};
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::action::{Action, Group, created};
-use crate::freed::{self, waits_for_a_name};
+use crate::freed;
 use crate::notice::Notice;
 use crate::throttle::Throttle;
 use crate::tools::Tools;
@@ -95,15 +95,11 @@ impl Controller {
                 unwritable,
                 now: self.tools.clock.now(),
             });
-            let found: Vec<String> = self.tools.cache.read(|snapshot| {
-                let is_anothers = |name: &&str| {
-                    let there = snapshot.jobs.get(&ObjectKey::new(run.namespace(), *name));
-                    let owner = there.map(|job| job.controller().map(|owner| owner.uid.as_str()));
-                    owner.is_some_and(|owner| owner != Some(run.uid()))
-                };
-                let names = created(&plan.groups, KindId::Job).into_iter();
-                names.filter(is_anothers).map(str::to_owned).collect()
-            });
+            let names = created(&plan.groups, KindId::Job);
+            let found = self
+                .tools
+                .cache
+                .read(|snapshot| freed::taken_by_others(names, &snapshot.jobs, &**run));
             if found.is_empty() {
                 return plan;
             }
@@ -141,15 +137,11 @@ impl runtime::Controller for Controller {
             return snapshot.runs_of_workflow(&key).filter(waits).map(|run| run.key()).collect();
         }
         if kind == KindId::Job {
-            let owners = object.meta().owner_references.iter().flatten();
-            let runs = owners.filter(|owner| owner.kind == KindId::WorkflowRun.info().kind);
-            let runs = runs.map(|run| ObjectKey::new(&*key.namespace, &*run.name));
-            let mut runs: Vec<ObjectKey> = runs.collect();
+            let mut runs: Vec<ObjectKey> = object.owners(KindId::WorkflowRun).collect();
             if now.is_none() {
-                let run = |name| snapshot.workflow_runs.get(&ObjectKey::new(&*key.namespace, name));
-                let freed = freed::wanted_by(&key.name).filter_map(run);
-                let waits = |run: &&Arc<WorkflowRun>| waits_for_a_name(&run.status.conditions);
-                runs.extend(freed.filter(waits).map(|run| run.key()));
+                runs.extend(freed::waiting_for(&key, &snapshot.workflow_runs, |run| {
+                    &run.status.conditions
+                }));
             }
             return runs;
         }
@@ -166,11 +158,8 @@ impl runtime::Controller for Controller {
             let is_at_rest = is_at_rest(&shared.run, &plan);
             let Plan { mut groups, status, wake_at, ended } = plan;
             let mut requeue = self.tools.until(wake_at, is_at_rest);
-            if let Some(next) = status {
-                match self.throttle.ask(shared.run.uid()) {
-                    None => groups.push(Action::status(*next).into()),
-                    Some(wait) => requeue = Requeue::After(wait),
-                }
+            if let Some(wait) = self.throttle.add(status, &mut groups) {
+                requeue = Requeue::After(wait);
             }
             let groups = starts::all_with_first_tasks(&self.tools, groups);
             let never = self.write(groups).await?;

@@ -217,7 +217,7 @@ async fn consequence(connection: &Connection, before: &Value, after: &Value) -> 
         (Consequence::RunAgain(names), _) => names,
     };
     let connection = connection.within(after.namespace());
-    let labels = format!("{}={}", labels::JOB, after.name());
+    let labels = labels::selector(labels::JOB, after.name());
     let query = connection.query(KindId::Task, labels, String::new());
     // The change has been made. If the tasks cannot be counted, that is no failure.
     let (tasks, _) = connection.list::<Task>(&query).await.ok()?;

@@ -62,12 +62,12 @@ async fn sheet(
     Ok(match target.kind {
         KindId::Job => {
             let job: Job = connection.typed(object)?;
-            let tasks = tasks(connection, &format!("{}={}", labels::JOB, target.name), "").await?;
+            let tasks = tasks(connection, &labels::selector(labels::JOB, &target.name), "").await?;
             describe::job::text(&job, &tasks, now)
         }
         KindId::Service => {
             let service: Service = connection.typed(object)?;
-            let selector = format!("{}={}", labels::SERVICE, target.name);
+            let selector = labels::selector(labels::SERVICE, &target.name);
             let tasks = tasks(connection, &selector, "").await?;
             describe::service::text(&service, &tasks, now)
         }

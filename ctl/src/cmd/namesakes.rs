@@ -14,6 +14,7 @@ use crate::connection::{Connection, Query};
 use crate::failure::Failure;
 use crate::namesakes::{Found, Missing, Namesake, differ_in_numbers_alone, hint};
 use crate::target::Target;
+use crate::verb::Verb;
 
 /// How long the search may take.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,10 +38,10 @@ pub(super) fn taken_by(command: &Command) -> &'static [KindId] {
     match command {
         Command::Logs(_) => &[KindId::Task, KindId::Job, KindId::WorkflowRun],
         Command::Exec(_) | Command::Evict { .. } | Command::Top(_) => &[KindId::Task],
-        Command::Cancel { .. } | Command::Rerun(_) => &[KindId::Job, KindId::WorkflowRun],
-        Command::Suspend { .. } | Command::Resume { .. } => {
-            &[KindId::Job, KindId::Service, KindId::WorkflowRun, KindId::Workflow]
-        }
+        Command::Rerun(_) => &[KindId::Job, KindId::WorkflowRun],
+        Command::Cancel { .. } => Verb::Cancel.kinds(),
+        Command::Suspend { .. } => Verb::Suspend.kinds(),
+        Command::Resume { .. } => Verb::Resume.kinds(),
         Command::Run(_) => &[KindId::Workflow],
         Command::Scale(_) => &[KindId::Service, KindId::Job],
         Command::Cordon { .. } | Command::Uncordon { .. } => &[KindId::Node],

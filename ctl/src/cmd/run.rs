@@ -143,7 +143,7 @@ async fn create(
         WorkflowRunSpec { workflow: workflow.name().to_owned(), params, ..Default::default() };
     let mut number = workflow.status.last_run_number;
     if name.is_none() {
-        let of = format!("{}={}", labels::WORKFLOW, workflow.name());
+        let of = labels::selector(labels::WORKFLOW, workflow.name());
         let mut runs = connection.query(KindId::WorkflowRun, of, String::new());
         loop {
             // As table rows, because each run contains a copy of its workflow.

@@ -9,11 +9,10 @@ use api::table::some_of;
 use api::task::{Task, TaskState};
 
 use crate::action::{Action, Group};
+use crate::notice::Notice;
 
 use super::by_role::Member;
 use super::outcome::Verdict;
-use crate::notice::Notice;
-
 use super::{Course, GROUP_OPS, PlanInput, ROUND_OPS_MAX, large, steps};
 
 /// How many objects of succeeded tasks, and of other ended tasks, a large job keeps.

@@ -12,13 +12,13 @@ use api::task::report::shortened;
 use api::task::{PAST_MESSAGE_CHARS_MAX, TaskPhase, TaskState};
 use api::{Job, Timestamp};
 
+use crate::notice::Notice;
+
 use super::by_role::Member;
 use super::outcome::{self, Verdict};
 use super::record::Record;
 use super::waits;
 use super::wanted_tasks::WantedTasks;
-use crate::notice::Notice;
-
 use super::{Course, PlanInput, Run, Waiting};
 
 /// How many nodes a status names.

@@ -14,9 +14,8 @@ use super::cause::StopCause;
 use super::outcome::{self, Verdict};
 use crate::action::{Action, Group, NewTask, NewTasks};
 use crate::freed::waits_for_a_name;
-use crate::packing::{self, Parcel};
-
 use crate::notice::Notice;
+use crate::packing::{self, Parcel};
 
 use super::{
     Course, GROUP_OPS, Holder, Plan, PlanInput, ROUND_OPS_MAX, Waiting, ending, large, objects,

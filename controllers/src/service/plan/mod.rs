@@ -26,7 +26,7 @@ use api::{Node, Service, Task, TaskTemplate, Timestamp};
 
 use crate::action::{Action, Group};
 use crate::notice::Notice;
-use crate::packing::{self, Parcel};
+use crate::packing;
 use members::Members;
 use places::Places;
 use target::Target;
@@ -178,8 +178,10 @@ fn opening(
 /// The template that tasks should run, if it is the spec's and does not exist: it is new, or
 /// somebody has deleted it.
 fn missing_template(view: &View<'_>, target: &Target) -> Option<TaskTemplate> {
-    let wanted = template(view.service);
-    (view.template.is_none() && target.template() == wanted.name()).then_some(wanted)
+    if view.template.is_some() {
+        return None;
+    }
+    Some(template(view.service)).filter(|wanted| target.template() == wanted.name())
 }
 
 fn going_on(
@@ -232,9 +234,4 @@ pub fn is_at_rest(service: &Service, plan: &Plan) -> bool {
         RolloutState::Progressing => false,
     });
     asks_nothing && (service.is_deleting() || is_settled)
-}
-
-/// An action on a task, whose size is the task's.
-fn on_task(action: Action, task: &Task) -> Parcel {
-    Parcel::of_task(action, task)
 }

@@ -62,7 +62,7 @@ fn template_spec(service: &Service) -> TaskTemplateSpec {
 
 /// Selects the tasks of the service.
 pub(super) fn selector(service: &Service) -> String {
-    format!("{}={}", labels::SERVICE, service.name())
+    labels::selector(labels::SERVICE, service.name())
 }
 
 /// A new task of a revision, without its name, its index and its own part.

@@ -234,7 +234,7 @@ pub(super) fn wake_at(input: &PlanInput<'_>) -> Option<Timestamp> {
 /// The templates that no revision in the status and no task needs any more.
 pub(super) fn outdated<'a>(input: &'a PlanInput<'_>) -> impl Iterator<Item = &'a TaskTemplate> {
     let revisions = &input.view.service.status.revisions;
-    let kept: BTreeSet<String> = revisions.iter().map(|it| it.template.clone()).collect();
+    let kept: BTreeSet<&str> = revisions.iter().map(|it| it.template.as_str()).collect();
     let used: BTreeSet<&str> =
         input.view.tasks.iter().map(|task| task.spec.template.as_str()).collect();
     let is_outdated = move |template: &&&TaskTemplate| {

@@ -11,7 +11,8 @@ use jiff::SignedDuration;
 
 use super::members::Member;
 use super::places::{Places, natural};
-use super::{Course, Obstacle, PlanInput, ROUND_OPS_MAX, objects, on_task};
+use super::target::is_own_failure;
+use super::{Course, Obstacle, PlanInput, ROUND_OPS_MAX, objects};
 use crate::action::{Action, NewTask, NewTasks};
 use crate::packing::Parcel;
 
@@ -59,7 +60,7 @@ fn stop_all(input: &PlanInput<'_>, reason: StopReason, message: Option<&String>)
     let open = input.members.all.iter().filter(|member| !member.task.has_ended());
     let open = open.filter(|member| member.task.stop().is_none());
     let evict = |member: &Member<'_>| {
-        on_task(Action::evict(member.task, reason, message.cloned()), member.task)
+        Parcel::of_task(Action::evict(member.task, reason, message.cloned()), member.task)
     };
     open.map(evict).collect()
 }
@@ -121,7 +122,7 @@ impl<'a, 'b> Step<'a, 'b> {
             return true;
         } else {
             let message = (!message.is_empty()).then(|| message.to_owned());
-            on_task(Action::evict(member.task, reason, message), member.task)
+            Parcel::of_task(Action::evict(member.task, reason, message), member.task)
         });
         true
     }
@@ -196,21 +197,17 @@ impl<'a, 'b> Step<'a, 'b> {
             (true, 0) | (false, _) => parallelism.saturating_sub(in_progress),
             (true, _) => 0,
         };
-        if !old.is_empty() {
-            self.fresh = Some(parallelism.saturating_sub(under_way));
-        }
-        if self.starts_first() {
+        self.fresh = Some(parallelism.saturating_sub(under_way));
+        let stops = if self.starts_first() {
             let room = self.allowed().saturating_sub(self.left.len());
             let missing = self.total.saturating_sub(done + under_way);
             self.surge = budget.min(missing).min(old.len()).min(room);
-            let surplus = (old.len() + done).saturating_sub(self.total);
-            for member in old.into_iter().take(surplus) {
-                self.stop(member, StopReason::Revision, "");
-            }
+            (old.len() + done).saturating_sub(self.total)
         } else {
-            for member in old.into_iter().take(budget) {
-                self.stop(member, StopReason::Revision, "");
-            }
+            budget
+        };
+        for member in old.into_iter().take(stops) {
+            self.stop(member, StopReason::Revision, "");
         }
     }
 
@@ -229,7 +226,7 @@ impl<'a, 'b> Step<'a, 'b> {
                 priority,
                 overrides: task.spec.overrides.clone(),
             };
-            on_task(Action::task(task, TaskChange::Amend(Box::new(amend))), task)
+            Parcel::of_task(Action::task(task, TaskChange::Amend(Box::new(amend))), task)
         };
         self.parcels.extend(waiting.map(amend));
         // The task on a lost node that it is pinned to runs on if the node returns.
@@ -242,7 +239,7 @@ impl<'a, 'b> Step<'a, 'b> {
                 Action::remove(member.task).into()
             } else {
                 let retry = retry(member.task, now);
-                on_task(Action::task(member.task, TaskChange::Retry(retry)), member.task)
+                Parcel::of_task(Action::task(member.task, TaskChange::Retry(retry)), member.task)
             });
         }
     }
@@ -303,9 +300,7 @@ impl<'a, 'b> Step<'a, 'b> {
         }
         (parcels, obstacle)
     }
-}
 
-impl Step<'_, '_> {
     /// The slots of tasks that stay.
     fn used_slots(&self) -> BTreeSet<u32> {
         let PlanInput { view, members, .. } = self.input;
@@ -316,10 +311,7 @@ impl Step<'_, '_> {
 
 /// Another attempt, after a while if the last one failed by itself.
 fn retry(task: &Task, now: Timestamp) -> Retry {
-    let failed = matches!(
-        task.state(),
-        TaskState::Failed { .. } | TaskState::TimedOut | TaskState::Succeeded
-    );
+    let failed = is_own_failure(task);
     let wait = if failed {
         let doublings = task.spec.failures.min(16);
         (RETRY_SECONDS << doublings).min(RETRY_SECONDS_MAX)

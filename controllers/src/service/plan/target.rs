@@ -39,7 +39,6 @@ impl Target {
     /// The target as it is now, and what keeps a new revision from being made.
     pub(super) fn of(view: &View<'_>) -> (Self, Option<Obstacle>) {
         let (service, status) = (view.service, &view.service.status);
-        let wanted = objects::template(service);
         let is_first = status.update_revision == 0;
         let known = Self {
             revisions: status.revisions.clone(),
@@ -50,7 +49,11 @@ impl Target {
         };
         // Only a changed spec makes a new revision, never another version of the controller.
         let is_changed = is_first || service.generation() > status.observed_generation;
-        if !is_changed || known.is_of_spec(wanted.name()) {
+        if !is_changed {
+            return (known, None);
+        }
+        let wanted = objects::template(service);
+        if known.is_of_spec(wanted.name()) {
             return (known, None);
         }
         if view.template.is_some_and(|found| !is_ours(service, found.controller())) {
@@ -335,7 +338,7 @@ fn ranges(slots: &BTreeSet<u32>) -> Vec<[u32; 2]> {
 }
 
 /// Whether the end of an attempt says something about what it ran, and not about its node.
-fn is_own_failure(task: &Task) -> bool {
+pub(super) fn is_own_failure(task: &Task) -> bool {
     match task.state() {
         TaskState::Failed { .. } | TaskState::TimedOut | TaskState::Succeeded => true,
         TaskState::Pending
