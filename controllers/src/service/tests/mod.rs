@@ -3,6 +3,7 @@
 
 mod blips;
 mod failures;
+mod helios;
 mod nodes;
 mod random;
 mod rollouts;
