@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::completion::{
     Which, fields, kinds_or_objects, named, names, objects, params, phases, runs,
 };
+use crate::format::Format;
 use crate::goal::Goal;
 use crate::table::Order;
 use crate::usual::{NAMESPACE, SERVER};
@@ -66,35 +67,6 @@ impl Args {
     /// The namespace of the command line, unless it is the one that would be used anyway.
     pub fn named_namespace(&self) -> Option<String> {
         (self.namespace != NAMESPACE.value()).then(|| self.namespace.clone())
-    }
-}
-
-/// Output format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Format {
-    /// A table.
-    Table,
-    /// A table with more columns.
-    Wide,
-    /// YAML, ready to apply again.
-    #[value(alias = "yml")]
-    Yaml,
-    /// JSON.
-    Json,
-    /// KIND/NAME, one on each line.
-    Name,
-}
-
-impl Format {
-    /// Whether output is meant for people: tables, and messages about what happens.
-    pub fn is_table(self) -> bool {
-        matches!(self, Format::Table | Format::Wide)
-    }
-
-    /// Whether objects are printed as documents. A command that waits for what it starts prints one
-    /// document, at the end.
-    pub fn is_document(self) -> bool {
-        matches!(self, Format::Json | Format::Yaml)
     }
 }
 

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower::ServiceExt as _;
 
-use crate::args::Format;
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::outage::{Link, Outage, next_wait};
 use crate::table::{Table, TableMeta};
 use crate::target::Target;

@@ -2,16 +2,17 @@
 
 use std::process::ExitCode;
 
+use clap::CommandFactory as _;
 use ctl::args::Args;
-use ctl::terminal;
+use ctl::{terminal, usage};
 
 fn main() -> ExitCode {
-    ctl::completion::answer();
+    ctl::completion::answer(Args::command);
     let args = match Args::of_line(std::env::args_os()) {
         Ok(args) => args,
         Err(error) => {
             let words = std::env::args_os().skip(1).map(|it| it.to_string_lossy().into_owned());
-            return terminal::usage(error, &words.collect::<Vec<_>>());
+            return usage::answer(error, &words.collect::<Vec<_>>());
         }
     };
     let (format, namespace) = (args.output, args.named_namespace());

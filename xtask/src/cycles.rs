@@ -6,12 +6,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::tidy::{read, rust_files};
 
-/// Uses that would close a circle and are allowed, each with the reason.
-const ALLOWED: [(&str, &str, &str); 1] = [
-    // A flag names its completer, and a completer parses the line by the same flags.
-    ("ctl", "args", "completion"),
-];
-
 /// The path of a module within its crate; empty for the crate itself.
 type Module = Vec<String>;
 
@@ -114,14 +108,11 @@ fn target(module: &Module, path: &[String], known: &BTreeSet<&Module>) -> Module
 }
 
 /// The modules that each module uses, other than those above it.
-fn uses(crate_name: &str, texts: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> {
+fn uses(texts: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> {
     let known: BTreeSet<&Module> = texts.keys().collect();
-    let is_allowed = |from: &Module, to: &Module| {
-        ALLOWED.contains(&(crate_name, &from.join("::"), &to.join("::")))
-    };
     let of = |(module, text): (&Module, &String)| {
         let all = paths(text).into_iter().map(|path| target(module, &path, &known));
-        let others = all.filter(|to| !module.starts_with(to) && !is_allowed(module, to));
+        let others = all.filter(|to| !module.starts_with(to));
         (module.clone(), others.collect())
     };
     texts.iter().map(of).collect()
@@ -148,7 +139,7 @@ fn circle(start: &Module, uses: &BTreeMap<Module, BTreeSet<Module>>) -> Option<V
 #[test]
 fn files_of_a_crate_do_not_use_each_other_in_a_circle() {
     for (crate_name, texts) in modules() {
-        let uses = uses(&crate_name, &texts);
+        let uses = uses(&texts);
         for module in texts.keys() {
             let found = circle(module, &uses);
             let shown: Vec<String> =

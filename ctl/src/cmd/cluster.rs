@@ -9,9 +9,10 @@ use api::table::age;
 use http::Method;
 use serde_json::json;
 
-use crate::args::{self, ClusterCommand, Format};
+use crate::args::{self, ClusterCommand};
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::output::Columns;
 use crate::{document, terminal};
 

@@ -8,10 +8,10 @@ use serde_json::Value;
 
 use super::each::Failures;
 use super::events;
-use crate::args::Format;
 use crate::connection::Connection;
 use crate::describe::Sheet;
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::target::{self, Target};
 use crate::{deletion, describe, document, silence, terminal};
 

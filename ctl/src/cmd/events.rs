@@ -8,10 +8,11 @@ use api::{Kind as _, KindId};
 use serde_json::Value;
 
 use super::{rows, show, watch};
-use crate::args::{Events, Format};
+use crate::args::Events;
 use crate::connection::{Connection, Query};
 use crate::describe::events::{about, last_seen, retain_of};
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::output::Columns;
 use crate::table::{ColumnDefinition, Look, Row, Shown};
 use crate::target::{self, Target};

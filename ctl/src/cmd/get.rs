@@ -10,9 +10,10 @@ use super::rows::{
     whole_table,
 };
 use super::{run_tasks, show, watch};
-use crate::args::{Format, Get};
+use crate::args::Get;
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::output::Columns;
 use crate::table::{self, Look, Table};
 use crate::target::{self, Target};

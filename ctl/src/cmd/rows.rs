@@ -5,9 +5,10 @@ use api::job::JobStatus;
 use api::{Job, Kind as _, KindId};
 use serde_json::Value;
 
-use crate::args::{Format, Get};
+use crate::args::Get;
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::output::{Columns, Paper, grouped};
 use crate::table::{Look, Row, Shown, Table};
 use crate::target::{self, Target};

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::args::Format;
 use crate::failure::{Code, Failure};
+use crate::format::Format;
 use crate::target::Target;
 use crate::{document, terminal};
 

@@ -11,9 +11,10 @@ use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 
 use super::rows;
-use crate::args::{Format, Top, TopOrder};
+use crate::args::{Top, TopOrder};
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
+use crate::format::Format;
 use crate::output::{Columns, Paper};
 use crate::target::{self, Target};
 use crate::top::{self, Use, rows};

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::args::Format;
 use crate::connection::{Connection, VERSION_PATH};
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::output::Columns;
 use crate::{document, terminal};
 

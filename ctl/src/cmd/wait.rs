@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::show;
-use crate::args::{Format, Wait};
+use crate::args::Wait;
 use crate::connection::{Connection, LOOK_MIN, Query};
 use crate::failure::Failure;
 use crate::following::{Following, Seen};
+use crate::format::Format;
 use crate::goal::{self, Goal};
 use crate::outage::Lost;
 use crate::progress::{NamespacedTarget, Progress};

@@ -8,10 +8,10 @@ use futures_util::future::try_join_all;
 use serde_json::Value;
 
 use super::rows::{nothing, paper, shown};
-use crate::args::Format;
 use crate::connection::{Connection, Query};
 use crate::failure::Failure;
 use crate::following::{Following, Seen};
+use crate::format::Format;
 use crate::output::{Columns, Paper};
 use crate::table::{self, Look, Row, Shown, Table};
 use crate::target::{self, Target};

@@ -1,9 +1,8 @@
 //! The command line before the word that is being completed. Pure.
 
 use api::KindId;
-use clap::{Command, CommandFactory as _};
+use clap::Command;
 
-use crate::args::Args;
 use crate::target::{self, Target};
 
 /// The words before the one that is being completed, beginning with `hctl`.
@@ -13,7 +12,7 @@ pub(super) struct Line(pub(super) Vec<String>);
 impl Line {
     /// The words that are neither flags nor their values: the command and its arguments.
     pub(super) fn positionals(&self) -> Vec<&str> {
-        let command = Args::command();
+        let command = super::hctl();
         let mut verb: Option<&Command> = None;
         let (mut words, mut is_value) = (Vec::new(), false);
         // What follows `--` is a command to run, not arguments of hctl.
@@ -103,6 +102,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Line {
+        super::super::HCTL.get_or_init(|| <crate::args::Args as clap::CommandFactory>::command);
         Line(text.split(' ').map(str::to_owned).collect())
     }
 

@@ -8,17 +8,18 @@ mod line;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use api::workflow::Param;
 use api::{Job, KindId, Workflow, WorkflowRun};
-use clap::{Arg, Command, CommandFactory as _};
+use clap::{Arg, Command};
 use clap_complete::env::Shells;
 use clap_complete::{ArgValueCompleter, CompleteEnv, CompletionCandidate, Shell};
 
-use crate::args::{Args, Format};
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::format::Format;
 use crate::target::{self, Target};
 use crate::usual::{NAMESPACE, SERVER, Usual};
 use line::Line;
@@ -35,17 +36,26 @@ const ZSH: &str = include_str!("zsh.sh");
 /// Most runs of a job that are offered, the newest first.
 const RUNS_MAX: u32 = 10;
 
-/// Completes a command line and exits, if a shell asks for that; otherwise does nothing. Must be
-/// called before anything else.
-pub fn answer() {
+/// The flags and commands of hctl, by which a line is read. They name their completers, so that these
+/// cannot name them; set by [`answer`].
+static HCTL: OnceLock<fn() -> Command> = OnceLock::new();
+
+/// Completes a line of the command `hctl` and exits, if a shell asks for that; otherwise does
+/// nothing. Must be called before anything else.
+pub fn answer(hctl: fn() -> Command) {
+    HCTL.get_or_init(|| hctl);
     CompleteEnv::with_factory(command).var(VARIABLE).complete();
+}
+
+fn hctl() -> Command {
+    HCTL.get().map_or_else(|| Command::new("hctl"), |hctl| hctl())
 }
 
 /// The command line for completion. Flags are only offered after a dash, because otherwise they
 /// would hide the names that people look for.
 fn command() -> Command {
     let word = std::env::args_os().next_back().unwrap_or_default();
-    let command = Args::command();
+    let command = hctl();
     if word.to_string_lossy().starts_with('-') { command } else { without_flags(command) }
 }
 
@@ -416,6 +426,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Line {
+        HCTL.get_or_init(|| <crate::args::Args as clap::CommandFactory>::command);
         Line(text.split(' ').map(str::to_owned).collect())
     }
 

@@ -384,7 +384,8 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::{Args, Command, Format};
+    use crate::args::{Args, Command};
+    use crate::format::Format;
 
     fn followed() -> Logs {
         let args = Args::try_parse_from(["hctl", "logs", "-f", "job/j"]).unwrap();
