@@ -22,7 +22,7 @@ use super::extract::{
 };
 use super::query::{Query, bad};
 use super::{answer, read};
-use crate::write::{Committed, New, Part, Repeatable, Wish, admit, text};
+use crate::write::{Committed, New, Part, Repeatable, Wish, admit, check_labels, text};
 use crate::{Server, keys, kinds};
 
 /// How long an answer waits for the cache in order to include warnings. The object has been written
@@ -195,6 +195,7 @@ pub(super) async fn create(
         return Err(bad(message).into());
     }
     let server = &call.server;
+    check_labels(place.kind, &object)?;
     let wish = new_object(server, (place.kind, &place.namespace), object, Repeatable::No)?;
     let intent = call.intent(wish);
     let committed = server.writer.one(intent, leader.as_ref(), query.write_mode()?).await?;

@@ -10,7 +10,8 @@
 //!   are restored silently, because clients send back what they have read.
 
 use api::status::{Mistake, Refusal, Why};
-use api::{KindId, ObjectKey, labels};
+use api::violation::Violation;
+use api::{KindId, ObjectKey, labels, names};
 use serde_json::{Map, Value};
 
 use super::facts::Current;
@@ -111,6 +112,66 @@ fn same(fields: &mut Map<String, Value>, field: &str, ours: &str) -> Result<(), 
         Some(other) => {
             let other: String = other.to_string().chars().take(100).collect();
             Err(format!("{field}: cannot be changed from {ours:?} to {other}"))
+        }
+    }
+}
+
+/// Refuses the labels by which controllers find what they have made, on an object that somebody
+/// creates by a request of its own: with them, a run could pass for one that its workflow started.
+/// Components create in batches. A run of a workflow may say what its spec and name say as well,
+/// as those of `hctl run` do.
+pub(crate) fn check_labels(kind: KindId, object: &Value) -> Result<(), Refusal> {
+    let (metadata, workflow) = (&object["metadata"], &object["spec"]["workflow"]);
+    let (name, of) = (&metadata["name"], workflow.as_str().unwrap_or_default());
+    let is_true = |label: &str, value: &Value| match (kind, label) {
+        (KindId::WorkflowRun, labels::WORKFLOW) => value == workflow,
+        (KindId::WorkflowRun, labels::RUN_NUMBER) => {
+            let number = value.as_str().and_then(|number| number.parse::<u32>().ok());
+            number.is_some_and(|number| *name == names::job_in_run(of, &number.to_string()))
+        }
+        _ => false,
+    };
+    let invented = labels::OF_OWNER
+        .into_iter()
+        .filter(|label| metadata["labels"].get(*label).is_some_and(|value| !is_true(label, value)));
+    let violation = |label: &str| {
+        let path = format!("metadata.labels[{label:?}]");
+        Violation::new(path, "only Heliox sets this label, on what it makes").hint("remove it")
+    };
+    let violations: Vec<Violation> = invented.map(violation).collect();
+    if violations.is_empty() {
+        return Ok(());
+    }
+    Err(Refusal::invalid(kind, name.as_str().unwrap_or_default(), &violations))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_people_create_does_not_pass_for_what_heliox_made() {
+        let refused = |kind, labels: Value, name: &str| {
+            let object = json!({
+                "metadata": {"name": name, "labels": labels}, "spec": {"workflow": "load"},
+            });
+            check_labels(kind, &object).err().map(|refusal| refusal.to_string())
+        };
+        let run = KindId::WorkflowRun;
+        assert_eq!(refused(run, json!({"app": "web"}), "load-7"), None);
+        let own = json!({"heliox.dev/workflow": "load", "heliox.dev/run-number": "7"});
+        assert_eq!(refused(run, own.clone(), "load-7"), None);
+        for (kind, labels, name, wrong) in [
+            (run, own.clone(), "load-8", "heliox.dev/run-number"),
+            (run, json!({"heliox.dev/workflow": "other"}), "load-7", "heliox.dev/workflow"),
+            (run, json!({"heliox.dev/revision": "a1"}), "load-7", "heliox.dev/revision"),
+            (KindId::Job, json!({"heliox.dev/run": "load-7"}), "a", "heliox.dev/run"),
+            (KindId::Job, own, "load-7", "heliox.dev/workflow"),
+        ] {
+            let why = refused(kind, labels, name).unwrap_or_default();
+            assert!(why.contains(wrong) && why.contains("remove it"), "{why}");
         }
     }
 }

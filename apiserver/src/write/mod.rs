@@ -40,6 +40,7 @@ use crate::{encoding, keys};
 pub(crate) use commit::{Committed, Leader, WriteMode, Writer};
 pub(crate) use delete::DeleteOptions;
 pub(crate) use facts::{Current, Facts, text};
+pub(crate) use fixed::check_labels;
 pub(crate) use new::{New, NewTask};
 pub(crate) use object::admit;
 pub(crate) use refusals::{not_found, settled, unavailable, unknown};

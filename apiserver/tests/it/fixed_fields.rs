@@ -334,7 +334,11 @@ async fn labels_by_which_controllers_find_what_they_made_stay() {
     let mut job = crate::harness::job("a");
     job["metadata"]["labels"] = json!({ "heliox.dev/run": "load-1", "own": "x" });
     let path = "/apis/heliox.dev/v1/namespaces/default/jobs";
-    assert_eq!(world.post(path, &job).await.code, StatusCode::CREATED);
+    let answer = world.post(path, &job).await;
+    assert_eq!(answer.code, StatusCode::UNPROCESSABLE_ENTITY, "people make up none of them");
+    job["metadata"]["namespace"] = json!("default");
+    let made = world.batch(&[json!({ "create": { "object": job } })]).await;
+    assert_eq!(made[0]["outcome"], "Done", "controllers set them");
     let path = format!("{path}/a");
     let labels = |labels: Value| json!({ "metadata": { "labels": labels } });
     for lie in [json!({ "heliox.dev/run": "load-2" }), json!({ "heliox.dev/revision": "abc" })] {
