@@ -17,9 +17,9 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -154,17 +154,41 @@ fn is_deleted(folder: &File) -> bool {
 fn start(spec: &TaskSpec<IgnoredAny>) -> Result<Child, String> {
     let (program, args) =
         spec.argv.split_first().ok_or_else(|| "the command is empty".to_owned())?;
-    Command::new(program)
+    // The program inherits this process's folder. `Command::current_dir` would copy this process with
+    // all its memory for each task, since the C library cannot be asked for more where it is linked
+    // statically.
+    std::env::set_current_dir(&spec.working_dir)
+        .map_err(|error| format!("cannot run in {}: {error}", spec.working_dir.display()))?;
+    let child = Command::new(found(program, &spec.env))
+        .arg0(program)
         .args(args)
         .env_clear()
         .envs(spec.env.iter().map(|(key, value)| (key, value)))
-        .current_dir(&spec.working_dir)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
         .spawn()
-        .map_err(|error| format!("cannot run {program:?}: {error}"))
+        .map_err(|error| format!("cannot run {program:?}: {error}"));
+    // The task's folder may go while this process goes on; where this fails, the folder is busy.
+    let _ = std::env::set_current_dir("/");
+    child
+}
+
+/// Where the task's own PATH has the program; the program itself where it is a path, or nowhere. For a
+/// program that it has to look up in another PATH, [`Command`] would copy this process, too.
+fn found(program: &str, env: &[(String, String)]) -> PathBuf {
+    let is_program = |path: &PathBuf| {
+        let mode = path.metadata().map(|there| (there.is_file(), there.permissions().mode()));
+        mode.is_ok_and(|(is_file, mode)| is_file && mode & 0o111 != 0)
+    };
+    if program.contains('/') {
+        return PathBuf::from(program);
+    }
+    // Of a name that is there twice, the last value counts.
+    let paths = env.iter().rev().find(|(name, _)| name == "PATH").map(|(_, paths)| paths);
+    let mut all = paths.into_iter().flat_map(std::env::split_paths).map(|dir| dir.join(program));
+    all.find(|path| path.is_absolute() && is_program(path)).unwrap_or_else(|| program.into())
 }
 
 /// Answers the agent. If it is gone, nothing is lost.
