@@ -10,8 +10,8 @@ use tokio::time::{Instant, sleep};
 use super::limits::{self, Limit};
 use super::workload::{IDLE, LOOK, complete, fleet, no_op};
 use super::{
-    Figure, Sizes, containers, idle, millis, placements, processes, removal, restart, steps,
-    watches,
+    Figure, Sizes, containers, idle, millis, placements, processes, removal, restart, services,
+    steps, watches,
 };
 use crate::fleet::{ControlPlane, Fleet, program};
 
@@ -63,6 +63,12 @@ pub(super) async fn all(sizes: &Sizes, mut tell: impl FnMut(Figure)) -> Vec<Stri
     }
     if sizes.containers > 0 {
         tell(containers::figure(sizes.containers).await);
+    }
+    if sizes.replicas > 0 {
+        services::on_docker(sizes.replicas).await.into_iter().for_each(&mut tell);
+    }
+    for nodes in &sizes.rollouts {
+        services::over_nodes(*nodes).await.into_iter().for_each(&mut tell);
     }
     traced
 }

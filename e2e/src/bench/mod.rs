@@ -9,6 +9,7 @@ mod placements;
 mod processes;
 mod removal;
 mod restart;
+mod services;
 mod steps;
 mod watches;
 mod workload;
@@ -19,7 +20,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 /// How much is measured.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Sizes {
     /// Nodes and tasks of the placements that are timed.
     pub placements: (u32, u32),
@@ -33,6 +34,10 @@ pub struct Sizes {
     pub processes: u32,
     /// Containers of a Docker Engine; none where 0.
     pub containers: u32,
+    /// Replicas of a service on a Docker Engine; services are not measured there where 0.
+    pub replicas: usize,
+    /// Simulated nodes of the rollouts that are measured, more than one each.
+    pub rollouts: Vec<usize>,
     /// Jobs of the workflow in which each follows the one before; at least 2.
     pub chain: u32,
     /// Whether a client watches that workflow, to tell where the time of its steps goes.

@@ -27,6 +27,12 @@ struct Args {
     /// Containers of a Docker Engine.
     #[arg(long, default_value_t = 40)]
     containers: u32,
+    /// Replicas of a service on a Docker Engine.
+    #[arg(long, default_value_t = 50)]
+    replicas: usize,
+    /// Simulated nodes of each rollout that is timed, separated by commas.
+    #[arg(long, value_delimiter = ',', default_value = "1000,5000")]
+    rollouts: Vec<usize>,
     /// Jobs of the workflow in which each follows the one before.
     #[arg(long, default_value_t = 50)]
     chain: u32,
@@ -56,6 +62,7 @@ async fn main() -> std::io::Result<()> {
     println!("{}", bench::header());
     let idle = std::time::Duration::from_secs(args.idle);
     let Args { nodes, tasks, large, processes, containers, chain, restart, finished, .. } = args;
+    let (replicas, rollouts) = (args.replicas, args.rollouts);
     let sizes = Sizes {
         placements,
         nodes,
@@ -63,6 +70,8 @@ async fn main() -> std::io::Result<()> {
         large,
         processes,
         containers,
+        replicas,
+        rollouts,
         chain,
         trace_steps: args.trace_steps,
         restart,
