@@ -47,6 +47,7 @@ pub mod status;
 pub mod subresource;
 pub mod substitute;
 pub mod table;
+pub mod taint;
 pub mod task;
 pub mod task_template;
 pub mod template;

@@ -40,8 +40,9 @@ const ENV: [&str; 2] = ["name", "value"];
 const RESOURCES: [&str; 2] = ["requests", "limits"];
 const PORT: [&str; 5] = ["name", "containerPort", "hostPort", "hostIP", "protocol"];
 const MOUNT: [&str; 5] = ["path", "hostPath", "tmpfs", "readOnly", "create"];
-const PLACEMENT: [&str; 6] =
-    ["nodes", "nodeSelector", "constraints", "preferences", "near", "onNodeLoss"];
+const PLACEMENT: [&str; 7] =
+    ["nodes", "nodeSelector", "constraints", "preferences", "near", "tolerations", "onNodeLoss"];
+const TOLERATION: [&str; 5] = ["key", "operator", "value", "effect", "tolerationSeconds"];
 const PREFERENCE: [&str; 2] = ["weight", "constraint"];
 const NEAR: [&str; 4] = ["partitionSet", "states", "job", "required"];
 const ON_NODE_LOSS: [&str; 2] = ["action", "after"];
@@ -292,6 +293,11 @@ pub fn placement(document: &mut Document, under: &Document) {
         leave_out(entry, &[("required", json!(false)), ("states", json!([]))], &Map::new());
         order(entry, &NEAR);
     }
+    for entry in entries(document, "tolerations") {
+        let defaults = [("key", json!("")), ("operator", json!("Equal")), ("value", json!(""))];
+        leave_out(entry, &defaults, &Map::new());
+        order(entry, &TOLERATION);
+    }
     if let Some(labels) = document.get_mut("nodeSelector").and_then(Value::as_object_mut) {
         labels.sort_keys();
     }
@@ -311,6 +317,7 @@ pub fn placement(document: &mut Document, under: &Document) {
         ("constraints", json!([])),
         ("preferences", json!([])),
         ("near", json!([])),
+        ("tolerations", json!([])),
         ("onNodeLoss", json!({})),
     ];
     leave_out(document, &defaults, under);
@@ -392,6 +399,7 @@ mod tests {
             (placement.to_owned(), &PLACEMENT[..]),
             (format!("{placement}/preferences/items/properties"), &PREFERENCE[..]),
             (format!("{placement}/near/items/properties"), &NEAR[..]),
+            (format!("{placement}/tolerations/items/properties"), &TOLERATION[..]),
             (format!("{placement}/onNodeLoss//properties"), &ON_NODE_LOSS[..]),
         ] {
             let mut known: Vec<&str> = known.to_vec();

@@ -4,6 +4,7 @@
 //! for is in [`action`]. [`run()`] runs them all on one watch, whenever this process leads.
 
 pub mod action;
+pub mod drain;
 pub mod event;
 mod freed;
 pub mod garbage;

@@ -8,7 +8,9 @@ use tokio::time::Instant;
 
 use crate::metrics::Metrics;
 use crate::tools::Tools;
-use crate::{event, garbage, job, namespace, node, partition_set, service, workflow, workflow_run};
+use crate::{
+    drain, event, garbage, job, namespace, node, partition_set, service, workflow, workflow_run,
+};
 
 /// The name of the component, its Lease object and its guard.
 pub const COMPONENT: &str = "controllers";
@@ -68,6 +70,7 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
     feed.add(workflow_run::Controller::new(tools.clone()), WORKERS, &context);
     feed.add(workflow::Controller::new(tools.clone()), WORKERS, &context);
     feed.add(node::Controller::new(tools.clone(), canary, started), 1, &context);
+    feed.add(drain::Controller::new(tools.clone()), WORKERS, &context);
     feed.add(partition_set::Controller::new(tools.clone()), 1, &context);
     feed.add(event::Controller::new(tools.clone(), events), 1, &context);
     feed.add(namespace::Controller::new(tools.clone()), WORKERS, &context);

@@ -17,7 +17,7 @@ use crate::goal::Goal;
 use crate::table::Order;
 use crate::usual::{NAMESPACE, SERVER};
 use crate::verb::Verb;
-use crate::{arguments, examples};
+use crate::{arguments, examples, node_args};
 
 /// Heading of the options that every command has.
 const GLOBAL: &str = "Global options";
@@ -164,6 +164,12 @@ pub enum Command {
         #[arg(add = named(KindId::Node, &[], Which::Cordoned))]
         nodes: Vec<String>,
     },
+    /// Set or remove labels of objects.
+    #[command(after_help = examples::LABEL)]
+    Label(node_args::Label),
+    /// Set or remove taints of nodes, which keep tasks away that do not tolerate them.
+    #[command(after_help = examples::TAINT)]
+    Taint(node_args::Taint),
     /// Show the cluster, or confirm one that was restored from a backup.
     #[command(after_help = examples::CLUSTER)]
     Cluster(Cluster),

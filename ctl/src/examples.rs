@@ -101,6 +101,16 @@ Examples:
 pub const UNCORDON: &str = "\
 Examples:
   hctl uncordon node-1  # let it take tasks again";
+/// Of `label`.
+pub const LABEL: &str = "\
+Examples:
+  hctl label node/node-1 role=batch disk-  # set one label, remove another
+  hctl label nodes node-1 node-2 zone=b --overwrite";
+/// Of `taint`.
+pub const TAINT: &str = "\
+Examples:
+  hctl taint node-1 dedicated=gpu:NoSchedule  # only for tasks that tolerate it
+  hctl taint node-1 dedicated:NoSchedule-     # for all again";
 /// Of `top`.
 pub const TOP: &str = "\
 Examples:

@@ -26,8 +26,6 @@ const PORTS: Ours =
     Instead("tasks are reached at their node's address: hctl get tasks shows their ports");
 const IMAGES: Ours =
     Instead("a node pulls the image of a task by itself: name it in spec.template.image");
-const NODE_LABELS: &str =
-    "the labels of a node are those that its agent is started with: heliox agent --label KEY=VALUE";
 const DRAIN: Ours = Instead(
     "hctl cordon NODE keeps new tasks off it; then move each of its tasks with hctl evict TASK \
      (hctl get tasks -A --field-selector spec.nodeName=NODE)",
@@ -82,7 +80,7 @@ const TWO_WORDS: [(&str, &str, Ours); 24] = [
 ];
 
 /// Commands of other tools.
-const VERBS: [(&str, Ours); 96] = [
+const VERBS: [(&str, Ours); 94] = [
     ("abort", Same("cancel KIND/NAME")),
     ("agent", Instead("an agent is started on its host: heliox agent --server URL")),
     ("alloc", Same("get tasks")),
@@ -139,7 +137,6 @@ const VERBS: [(&str, Ours); 96] = [
     ("install", APPLY),
     ("kill", Instead("hctl cancel job/JOB ends a job, hctl evict TASK restarts a task elsewhere")),
     ("kustomize", Instead("kustomize build DIR | hctl apply -f -")),
-    ("label", EDIT),
     ("lint", CHECK),
     ("list", Same("get KIND")),
     ("log", Same("logs TASK")),
@@ -204,16 +201,15 @@ const VERBS: [(&str, Ours); 96] = [
     ),
     ("system", Same("cluster")),
     ("tail", Same("logs -f TASK")),
-    ("taint", Same("cordon NODE")),
     ("template", Same("get workflows")),
     ("terminate", Same("cancel run/RUN")),
     ("trigger", Same("run WORKFLOW")),
     ("ui", Instead("there is no web interface: hctl get all --watch shows what happens")),
     ("undrain", Same("uncordon NODE")),
     ("uninstall", DELETE),
-    ("unlabel", EDIT),
+    ("unlabel", Same("label KIND/NAME KEY-")),
     ("unpause", Same("resume KIND/NAME")),
-    ("untaint", Same("uncordon NODE")),
+    ("untaint", Same("taint NODE KEY-")),
     ("up", APPLY),
     ("update", APPLY),
     ("upgrade", APPLY),
@@ -239,10 +235,6 @@ pub fn command(words: &[String], unknown: &str) -> Option<String> {
         return Some(format!("the kinds are {}", target::kinds()));
     }
     let next = at.and_then(|at| words.get(at + 1)).map(String::as_str).unwrap_or_default();
-    let kind = KindId::from_word(next.split('/').next().unwrap_or_default());
-    if matches!(unknown, "label" | "unlabel") && kind == Some(KindId::Node) {
-        return Some(NODE_LABELS.to_owned());
-    }
     let two = TWO_WORDS.iter().find(|(first, second, _)| (*first, *second) == (unknown, next));
     let one = || VERBS.iter().find(|(other, _)| *other == unknown).map(|(_, ours)| *ours);
     if let Some(ours) = two.map(|(_, _, ours)| *ours).or_else(one) {
@@ -417,13 +409,11 @@ mod tests {
         assert_eq!(meant("job stop a"), "did you mean hctl cancel job/JOB?");
         assert_eq!(meant("job"), "did you mean hctl get jobs?");
         assert_eq!(meant("pods"), "did you mean hctl get tasks?");
-        assert_eq!(meant("taint nodes a"), "did you mean hctl cordon NODE?", "not wait");
+        assert_eq!(meant("untaint a"), "did you mean hctl taint NODE KEY-?", "not taint");
         assert!(meant("cp a b").starts_with("to read a file: hctl exec TASK"), "not completion");
         assert!(meant("set image x").starts_with("change the manifest"), "not get");
         assert!(meant("drain n").contains("hctl evict TASK"));
-        assert_eq!(meant("label node n1 a=b"), NODE_LABELS);
-        assert_eq!(meant("label node/n1 a=b"), NODE_LABELS);
-        assert!(meant("label job/a b=c").starts_with("change the manifest"));
+        assert_eq!(meant("unlabel node n1 a"), "did you mean hctl label KIND/NAME KEY-?");
         assert!(meant("explain job").contains("docs/job.md"));
         assert_eq!(meant("frobnicate"), "");
     }

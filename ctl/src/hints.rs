@@ -1,9 +1,9 @@
 //! Suggested commands, as they have to be typed in the namespace of the command line. Pure.
 
 /// Commands that need a namespace.
-const IN_A_NAMESPACE: [&str; 14] = [
-    "cancel", "delete", "describe", "events", "evict", "exec", "get", "logs", "rerun", "resume",
-    "run", "scale", "suspend", "wait",
+const IN_A_NAMESPACE: [&str; 15] = [
+    "cancel", "delete", "describe", "events", "evict", "exec", "get", "label", "logs", "rerun",
+    "resume", "run", "scale", "suspend", "wait",
 ];
 
 /// The text with the namespace added to each hctl command in it, if it has to be named.
@@ -84,8 +84,17 @@ mod tests {
     #[test]
     fn every_verb_looks_into_a_namespace_or_not() {
         let command = Args::command();
-        let elsewhere =
-            ["apply", "top", "cordon", "uncordon", "cluster", "debug", "version", "completion"];
+        let elsewhere = [
+            "apply",
+            "top",
+            "cordon",
+            "uncordon",
+            "taint",
+            "cluster",
+            "debug",
+            "version",
+            "completion",
+        ];
         for verb in command.get_subcommands().map(clap::Command::get_name) {
             assert!(IN_A_NAMESPACE.contains(&verb) != elsewhere.contains(&verb), "{verb}");
         }

@@ -13,6 +13,7 @@ use api::amounts::{self, Amounts, CPU, MEMORY, Quantity, amount};
 use api::metadata::label_key_problem;
 use api::node::NodeSpec;
 use api::resource::Resource as _;
+use api::taint::Taint;
 
 use crate::args::AgentArgs;
 
@@ -23,6 +24,8 @@ pub struct AgentFlags {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its taints.
+    pub taints: Vec<Taint>,
     /// Resources that tasks may use, where they differ from what the engine reports.
     pub capacity: Amounts,
 }
@@ -42,12 +45,13 @@ pub fn checked(args: &AgentArgs, host_name: impl FnOnce() -> Result<String>) -> 
         problems.push(format!("--server: {error}"));
     }
     let labels = labels(&args.labels, &mut problems);
+    let taints = taints(&args.taints, &mut problems);
     let capacity = capacity(&args.capacity, &mut problems);
     if let Some(problem) = address_problem(args.address) {
         problems.push(format!("--address {}: {problem}", args.address));
     }
     match problems.as_slice() {
-        [] => Ok(AgentFlags { name, labels, capacity }),
+        [] => Ok(AgentFlags { name, labels, taints, capacity }),
         [problem] => bail!("{problem}"),
         problems => bail!("{} flags are wrong:\n  {}", problems.len(), problems.join("\n  ")),
     }
@@ -84,6 +88,21 @@ fn labels(texts: &[String], problems: &mut Vec<String>) -> BTreeMap<String, Stri
         }
     }
     labels
+}
+
+fn taints(texts: &[String], problems: &mut Vec<String>) -> Vec<Taint> {
+    let mut taints = Vec::new();
+    for text in texts {
+        match text.parse::<Taint>() {
+            Ok(taint) => taints.push(taint),
+            Err(why) => problems.push(format!("--taint {text:?}: {why}")),
+        }
+    }
+    let spec = NodeSpec { taints, ..NodeSpec::default() };
+    let node = Node::new("", "any-name", spec);
+    let violations = node.validate();
+    problems.extend(violations.into_iter().map(|it| format!("--taint: {}", it.message)));
+    node.spec.taints
 }
 
 fn capacity(texts: &[String], problems: &mut Vec<String>) -> Amounts {
@@ -153,17 +172,22 @@ mod tests {
             "--label=x",
             "--label=y=1",
             "--label=y=2",
+            "--taint=a=b",
+            "--taint=b:NoSchedule",
+            "--taint=b=2:NoSchedule",
             "--capacity=cpu=many,memory=0,memroy=8Gi,cpus=2,a b=1,gpu=1.5,disk=1e30",
             "--address=0.0.0.0",
         ];
         let said = check(&line).unwrap_err().to_string();
         expect_test::expect![[r#"
-            13 flags are wrong:
+            15 flags are wrong:
               --name "A_b": 'A' is not allowed; use a-z, 0-9, '-' and '.'; choose a name with --name
               --server: invalid server URL "https://a": https is not supported yet; write for example http://127.0.0.1:7070
               --label "x": must be KEY=VALUE, for example --label zone=a
               --label: "y" is given twice, as "1" and as "2"; give it once
               --label "Zone=A b": ' ' is not allowed; use letters, digits, '-', '_' and '.'
+              --taint "a=b": must be KEY=VALUE:EFFECT, for example dedicated=gpu:NoSchedule
+              --taint: there is another taint b with effect NoSchedule
               --capacity "a b=1": the key is not allowed: ' ' is not allowed; use letters, digits, '-', '_' and '.'
               --capacity cpu: "many" is not a quantity; write for example 2, 500m, 64Mi or 1.5Gi
               --capacity "cpus=2": unknown resource "cpus"; did you mean cpu?
@@ -194,11 +218,16 @@ mod tests {
 
     #[test]
     fn what_is_right_is_taken() {
-        let line =
-            ["--server=http://a:1", "--label=zone=a", "--capacity=cpu=2,gpu=1,example.com/fpga=2"];
+        let line = [
+            "--server=http://a:1",
+            "--label=zone=a",
+            "--taint=gpu:NoExecute",
+            "--capacity=cpu=2,gpu=1,example.com/fpga=2",
+        ];
         let flags = check(&line).unwrap();
         assert_eq!(flags.name, "host");
         assert_eq!(flags.labels["zone"], "a");
+        assert_eq!(flags.taints[0].to_string(), "gpu:NoExecute");
         assert_eq!((flags.capacity["cpu"], flags.capacity["gpu"]), (2_000, 1));
     }
 

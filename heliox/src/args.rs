@@ -174,9 +174,12 @@ pub struct AgentArgs {
     /// Name of the node [default: the host name].
     #[arg(long)]
     pub name: Option<String>,
-    /// Label of the node. May be repeated.
+    /// Label of the node. May be repeated. A label that users change stays as they leave it.
     #[arg(long = "label", value_name = "KEY=VALUE")]
     pub labels: Vec<String>,
+    /// Taint of the node, which keeps tasks away that do not tolerate it. May be repeated.
+    #[arg(long = "taint", value_name = "KEY=VALUE:EFFECT")]
+    pub taints: Vec<String>,
     /// Resources that tasks may use, for example cpu=4,memory=8Gi [default: those of the host].
     #[arg(long, value_name = "RESOURCE=AMOUNT[,...]", value_delimiter = ',')]
     pub capacity: Vec<String>,

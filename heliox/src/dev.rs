@@ -233,6 +233,7 @@ fn node_config(data: &DataDir, (number, nodes): (u16, u16), runtime: Runtime) ->
         state_dir: data.dir().join("agents").join(&name),
         name,
         labels: BTreeMap::new(),
+        taints: Vec::new(),
         capacity: Amounts::new(),
         runtime,
         port_range: (first, first + share - 1),

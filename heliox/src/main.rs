@@ -150,6 +150,7 @@ async fn agent(args: AgentArgs) -> Result<()> {
         state_dir: args.state_dir.unwrap_or_else(|| process::default_state_dir(&flags.name)),
         name: flags.name,
         labels: flags.labels,
+        taints: flags.taints,
         capacity: flags.capacity,
         runtime,
         port_range: args.port_range,

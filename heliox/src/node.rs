@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
 use api::amounts::Amounts;
+use api::taint::Taint;
 use base::{Clock, ErrorChain, Tasks};
 use client::{Client, Dial};
 use node_agent::engine::docker::{DockerConfig, DockerEngine};
@@ -35,6 +36,8 @@ pub struct NodeConfig {
     pub name: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its taints.
+    pub taints: Vec<Taint>,
     /// Resources that tasks may use; those of the host if not named.
     pub capacity: Amounts,
     /// What runs its tasks.
@@ -162,7 +165,9 @@ pub fn start(
     engines: &Engines,
     tasks: &Tasks,
 ) -> Result<()> {
-    let NodeConfig { name, labels, capacity, runtime, state_dir, port_range, address, .. } = config;
+    let NodeConfig {
+        name, labels, taints, capacity, runtime, state_dir, port_range, address, ..
+    } = config;
     let accept_cluster = config.accept_cluster;
     let lock = DirLock::take(&state_dir, ("the state directory", "--state-dir"))?;
     let journal = Journal::in_dir(&state_dir).context("cannot open the agent's journal")?;
@@ -178,6 +183,7 @@ pub fn start(
     let agent = Config {
         name: name.clone(),
         labels,
+        taints,
         capacity,
         port_range,
         address: address.to_string(),

@@ -12,6 +12,7 @@ use api::object::ObjectKey;
 use api::owner::Owner;
 use api::placement::{Constraint, Near, Placement};
 use api::room::WantedPorts;
+use api::taint::Toleration;
 use api::task::Overrides;
 use api::task_template::TaskTemplateSpec;
 use api::template::Template;
@@ -108,6 +109,7 @@ pub(crate) struct Shape {
     pub(crate) constraints: Vec<Constraint>,
     pub(crate) preferences: Vec<(u32, Constraint)>,
     pub(crate) near: Vec<Near>,
+    pub(crate) tolerations: Vec<Toleration>,
     pub(crate) target: Option<Target>,
     pub(crate) max_per_node: Option<u32>,
 }
@@ -161,6 +163,7 @@ impl Shape {
             constraints,
             preferences: preferences.collect::<Result<_, String>>()?,
             near: placement.near.clone(),
+            tolerations: placement.tolerations.clone(),
             target: spec.target.clone(),
             max_per_node: spec.max_per_node,
         })

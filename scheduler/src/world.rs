@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! node a cpu=2 memory=4Gi zone=x range=20000-20003 images=app leftover=500m leftport=80 cordoned lost new broken
+//!   taint=gpu=a100:NoSchedule
 //! set mydb mydb-0=a:LEADER,b:STANDBY
 //! template t cpu=500m memory=1Gi ports=http:80,dns:53/UDP@127.0.0.1,admin nodes=a,b selector=disk:ssd image=app
 //!   constraint=zone_in_(a) prefer=50:gen_>=_3 near=mydb:LEADER nearby=mydb nearjob=split
-//!   target=mydb:LEADER max=1 run=r1
+//!   target=mydb:LEADER max=1 run=r1 tolerate=gpu:a100 tolerate=gpu:*
 //! task web-0 of=t job=web partition=mydb-0 priority=5 created=10 after=200 avoid=a
 //!   refused=a@99,b@98 on=a state=Running attempt=2 stop=Cancel lost=replaceable port=http:20001 over=cpu:2
 //! gone node a | gone task web-0 | gone template t | gone set mydb
@@ -24,6 +25,7 @@ use api::object::ObjectKey;
 use api::partition_set::PartitionSetSpec;
 use api::placement::{Near, Placement, Preference};
 use api::room::HostPort;
+use api::taint::{Operator, Toleration};
 use api::task::{Binding, Loss, Refusal, Refusals, ReportState, Stop, StopReason, TaskSpec};
 use api::task_template::TaskTemplateSpec;
 use api::template::{Port, Resources, Template};
@@ -82,7 +84,15 @@ fn texts(text: &str) -> Vec<String> {
 }
 
 fn node(name: &str, words: &Words<'_>) -> Node {
-    let mut node = Node::new("", name, NodeSpec { unschedulable: words.has("cordoned") });
+    let mut node = Node::new(
+        "",
+        name,
+        NodeSpec {
+            unschedulable: words.has("cordoned"),
+            taints: words.all("taint").into_iter().map(|it| it.parse().unwrap()).collect(),
+            ..NodeSpec::default()
+        },
+    );
     let labels = ["zone", "disk", "gen", "spot"];
     let given = words.0.iter().filter(|(key, _)| labels.contains(key));
     node = node.with_labels(given.map(|(key, value)| (*key, *value)));
@@ -127,6 +137,13 @@ fn near(words: &Words<'_>) -> Vec<Near> {
     required.chain(wished).chain(words.all("nearjob").into_iter().map(job)).collect()
 }
 
+fn toleration(text: &str) -> Toleration {
+    let (key, value) = pair(text);
+    let operator = if value == "*" { Operator::Exists } else { Operator::Equal };
+    let value = if value == "*" { String::new() } else { value };
+    Toleration { key, value, operator, ..Toleration::default() }
+}
+
 fn template(name: &str, words: &Words<'_>) -> TaskTemplate {
     let port = |text: &String| {
         let (rest, ip) = text.split_once('@').unwrap_or((text, ""));
@@ -151,6 +168,7 @@ fn template(name: &str, words: &Words<'_>) -> TaskTemplate {
         constraints: words.all("constraint").into_iter().map(sentence).collect(),
         preferences: words.all("prefer").into_iter().map(prefer).collect(),
         near: near(words),
+        tolerations: words.all("tolerate").into_iter().map(toleration).collect(),
         on_node_loss: None,
     };
     let template = Template {

@@ -16,6 +16,7 @@ use crate::conditions::{Condition, Standing, conditions};
 use crate::kind::KindId;
 use crate::object::{Definition, Kind as _, Object};
 use crate::room::HostPort;
+use crate::taint::{self, Taint, Toleration};
 
 pub use row::Usage;
 
@@ -40,6 +41,10 @@ pub struct NodeSpec {
     /// Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unschedulable: bool,
+    /// Taints, which keep tasks away that do not tolerate them. Those of the agent's `--taint` flags
+    /// are among them. At most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taints: Vec<Taint>,
 }
 
 /// The observed state of a node.
@@ -52,6 +57,13 @@ pub struct NodeStatus {
     /// Identifier of the current start of the agent. It changes when the agent restarts.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
+    /// Labels that the agent's `--label` flags asked for last. When a flag is taken away its label
+    /// goes, unless a user has changed it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub agent_labels: BTreeMap<String, String>,
+    /// Taints that the agent's `--taint` flags asked for last, in the same way.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub agent_taints: Vec<Taint>,
     /// Resources of the node.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub capacity: BTreeMap<String, Quantity>,
@@ -203,6 +215,11 @@ impl Node {
     /// Whether new tasks may be bound to the node.
     pub fn is_schedulable(&self) -> bool {
         self.phase() == NodePhase::Ready && !self.is_deleting()
+    }
+
+    /// The first of its taints that keeps new tasks with these tolerations away.
+    pub fn repelling(&self, tolerations: &[Toleration]) -> Option<&Taint> {
+        taint::repelling(&self.spec.taints, tolerations)
     }
 
     /// The value of a label that constraints look at, including the built-in labels.

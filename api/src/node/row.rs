@@ -9,6 +9,7 @@ use crate::metadata;
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column, wide};
 use crate::table::{NOTHING, age, span, text_or_dash};
+use crate::taint;
 use crate::violation::Violation;
 
 impl Resource for Node {
@@ -16,10 +17,14 @@ impl Resource for Node {
     const SHOWN: &'static [&'static str] = &["/status/phase"];
 
     fn validate(&self) -> Vec<Violation> {
-        metadata::validate(KindId::Node, &self.metadata)
+        let mut found = metadata::validate(KindId::Node, &self.metadata);
+        found.extend(taint::validate(&self.spec.taints, "spec.taints"));
+        found
     }
 
     fn settle(&mut self, before: Option<&Self>, now: Timestamp) {
+        let known = before.map_or(&[] as &[_], |before| &before.spec.taints);
+        taint::settle(&mut self.spec.taints, known, now);
         self.status.conditions = self.conditions(before, now);
     }
 

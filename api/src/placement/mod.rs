@@ -12,11 +12,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Duration;
+use crate::taint::Toleration;
 
 pub(crate) use validate::{states, validate};
 
 /// Which nodes a task may run on, and which of them it prefers. A node must satisfy all of `nodes`,
-/// `nodeSelector`, `constraints` and every required entry of `near`.
+/// `nodeSelector`, `constraints` and every required entry of `near`, and have no taint that is not
+/// tolerated.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
@@ -40,6 +42,9 @@ pub struct Placement {
     /// job succeeded.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub near: Vec<Near>,
+    /// Taints of nodes that do not keep the task away. Default: none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tolerations: Vec<Toleration>,
     /// What happens to a task whose node is lost. Default: it is replaced 10 seconds after the node
     /// was last heard from.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -3,7 +3,7 @@
 use super::{Constraint, LossAction, Near, Placement, REPLACE_AFTER_MIN, possible};
 use crate::partition_set::state_problem;
 use crate::violation::{Violation, duplicates};
-use crate::{metadata, names};
+use crate::{metadata, names, taint};
 
 /// Most entries of one list.
 const ENTRIES_MAX: usize = 10_000;
@@ -43,6 +43,8 @@ pub(crate) fn validate(placement: &Placement, path: &str, found: &mut Vec<Violat
     for (index, wanted) in placement.near.iter().enumerate() {
         near(wanted, &format!("{path}.near[{index}]"), found);
     }
+    let at = format!("{path}.tolerations");
+    found.extend(taint::validate_tolerations(&placement.tolerations, &at));
     on_node_loss(placement, path, found);
     found.extend(possible::contradictions(placement, path));
 }

@@ -125,7 +125,7 @@ impl Section {
             ],
             Section::EnvVar => &["valueFrom"],
             Section::Mount => &["configMap", "key", "mode", "secret", "volume"],
-            Section::Placement => &["apartFrom", "spread", "togetherWith", "tolerations"],
+            Section::Placement => &["apartFrom", "spread", "togetherWith"],
             Section::Target => &["follow", "per"],
             Section::PartitionSet => &[
                 "discovery",
@@ -138,9 +138,9 @@ impl Section {
                 "suspend",
                 "weights",
             ],
-            Section::Node => &["taints"],
             Section::Document
             | Section::Metadata
+            | Section::Node
             | Section::Port
             | Section::OnNodeLoss
             | Section::Retry
@@ -246,7 +246,7 @@ const JOB_WORDS: &[(&str, &str)] = &[
     ("selector", "nothing: a job finds its tasks by itself"),
     ("targetResource", "target.partitionSet"),
     ("timeoutPerPartition", "attemptTimeout"),
-    ("tolerations", "placement.tolerations, which are not supported yet"),
+    ("tolerations", "placement.tolerations"),
     ("ttlSecondsAfterFinished", "keepTasks"),
     ("withItems", "items"),
     ("withParam", "items"),
@@ -357,7 +357,7 @@ const TEMPLATE_WORDS: &[(&str, &str)] = &[
     ("spec", "its fields here: a template is one container"),
     ("stop_grace_period", "terminationGracePeriodSeconds"),
     ("stop_signal", "stopSignal"),
-    ("tolerations", "placement.tolerations, which are not supported yet"),
+    ("tolerations", "placement.tolerations, beside the template"),
     ("user", "securityContext.runAsUser, which is not supported yet"),
     ("volumeMounts", "mounts"),
     ("volumes", "mounts"),

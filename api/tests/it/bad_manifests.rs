@@ -365,12 +365,11 @@ fn placements_are_checked() {
     "#]],
     );
     check(
-        &job("  placement: {onNodeLoss: {action: Fence}, tolerations: [], spread: []}\n"),
+        &job("  placement: {onNodeLoss: {action: Fence}, tolerations: [{value: x}], spread: []}\n"),
         expect![[r#"
             a.yaml:7:28: spec.placement.onNodeLoss.action: Fence is not supported yet
               hint: write one of Replace, Wait
-            a.yaml:7:44: spec.placement.tolerations: not supported yet
-            a.yaml:7:61: spec.placement.spread: not supported yet
+            a.yaml:7:72: spec.placement.spread: not supported yet
         "#]],
     );
 }

@@ -147,7 +147,14 @@ fn is_same_place(before: Option<&Any>, now: Option<&Any>) -> bool {
         let Any::Node(node) = any? else { return None };
         let info = &node.status.info;
         let labels = node.meta().labels.clone();
-        Some((node.phase(), node.is_deleting(), labels, info.arch.clone(), info.os.clone()))
+        let taints = node.spec.taints.clone();
+        Some((
+            node.phase(),
+            node.is_deleting(),
+            labels,
+            taints,
+            [&info.arch, &info.os].map(Clone::clone),
+        ))
     };
     place(before) == place(now)
 }

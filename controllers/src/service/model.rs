@@ -234,7 +234,9 @@ impl World {
         let placement = spec.placement();
         let ready = self.nodes.values().filter(|node| {
             let label = |label: &str| node.constraint_label(label);
-            node.is_schedulable() && placement.allows(node.name(), label)
+            node.is_schedulable()
+                && placement.allows(node.name(), label)
+                && node.repelling(&placement.tolerations).is_none()
         });
         u32::try_from(ready.count()).unwrap()
     }

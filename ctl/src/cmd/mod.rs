@@ -13,6 +13,7 @@ mod events;
 mod exec;
 mod get;
 mod logs;
+mod mark;
 mod namesakes;
 mod rerun;
 mod rows;
@@ -90,6 +91,8 @@ fn time_limit(command: &Command) -> Option<Duration> {
         | Command::Evict { .. }
         | Command::Cordon { .. }
         | Command::Uncordon { .. }
+        | Command::Label(_)
+        | Command::Taint(_)
         | Command::Cluster(_)
         | Command::Debug(_)
         | Command::Version
@@ -119,6 +122,8 @@ fn is_endless(command: &Command) -> bool {
         | Command::Evict { .. }
         | Command::Cordon { .. }
         | Command::Uncordon { .. }
+        | Command::Label(_)
+        | Command::Taint(_)
         | Command::Cluster(_)
         | Command::Debug(_)
         | Command::Version
@@ -146,6 +151,8 @@ async fn does(connection: &Connection, command: Command) -> Result<(), Failure> 
         Command::Evict { tasks } => change(connection, Verb::Evict, &tasks).await,
         Command::Cordon { nodes } => change(connection, Verb::Cordon, &nodes).await,
         Command::Uncordon { nodes } => change(connection, Verb::Uncordon, &nodes).await,
+        Command::Label(args) => mark::label(connection, args).await,
+        Command::Taint(args) => mark::taint(connection, args).await,
         Command::Cluster(args) => cluster::cluster(connection, args).await,
         Command::Debug(DebugCommand::Bundle { file }) => debug::bundle(connection, file).await,
         Command::Version => version::version(connection).await,
@@ -211,6 +218,9 @@ mod tests {
             ("evict job/a", "job/a cannot be evicted"),
             ("cordon job/a", "job/a cannot be cordoned"),
             ("uncordon job/a", "job/a cannot be uncordoned"),
+            ("taint job/a b:NoSchedule", "job/a cannot be tainted"),
+            ("taint a", "no change is named"),
+            ("label node/a b", "\"b\" names no object"),
             (&format!("apply -f {nothing}"), "there is no manifest in what -f names"),
             (&format!("apply -f {nothing}.not"), "nothing.yaml.not"),
             (&format!("delete -f {generated}"), "a Job without a name"),

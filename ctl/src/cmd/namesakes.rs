@@ -44,13 +44,14 @@ pub(super) fn taken_by(command: &Command) -> &'static [KindId] {
         Command::Resume { .. } => Verb::Resume.kinds(),
         Command::Run(_) => &[KindId::Workflow],
         Command::Scale(_) => &[KindId::Service, KindId::Job],
-        Command::Cordon { .. } | Command::Uncordon { .. } => &[KindId::Node],
+        Command::Cordon { .. } | Command::Uncordon { .. } | Command::Taint(_) => &[KindId::Node],
         Command::Apply(_)
         | Command::Get(_)
         | Command::Describe(_)
         | Command::Delete(_)
         | Command::Events(_)
         | Command::Wait(_)
+        | Command::Label(_)
         | Command::Cluster(_)
         | Command::Debug(_)
         | Command::Version

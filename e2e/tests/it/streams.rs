@@ -70,6 +70,7 @@ impl Pair {
         let config = Config {
             name: "n1".to_owned(),
             labels: std::collections::BTreeMap::new(),
+            taints: Vec::new(),
             capacity: api::amounts::Amounts::new(),
             port_range: (22_000, 22_099),
             address: "127.0.0.1".to_owned(),

@@ -203,6 +203,7 @@ impl Cluster {
         let config = Config {
             name: host.name.clone(),
             labels: std::collections::BTreeMap::new(),
+            taints: Vec::new(),
             capacity: Amounts::new(),
             port_range: (20_000, 20_099),
             address: "127.0.0.1".to_owned(),

@@ -17,6 +17,7 @@ mod bound;
 mod broken;
 mod cluster_choice;
 mod deciding;
+mod declared;
 mod disk;
 mod engine_view;
 mod exec;
@@ -42,6 +43,7 @@ use api::ObjectKey;
 use api::amounts::Amounts;
 use api::cluster::Cluster;
 use api::node::{GrantRequest, GrantResponse, NodeInfo};
+use api::taint::Taint;
 use base::{Clock, Health, PartFailure, Rng, Stop, Tasks, Timestamp};
 use client::{Client, Dial};
 use futures_util::future::BoxFuture;
@@ -85,6 +87,8 @@ pub struct Config {
     pub name: String,
     /// Labels of the Node object.
     pub labels: BTreeMap<String, String>,
+    /// Taints of the Node object.
+    pub taints: Vec<Taint>,
     /// Resources that tasks may use, where they differ from what the engine reports.
     pub capacity: Amounts,
     /// First and last port of the range for tasks that do not choose a port. Agents on one machine
@@ -270,6 +274,7 @@ fn presence(config: &Config, boot_id: &str) -> Presence {
     Presence {
         name: config.name.clone(),
         labels: config.labels.clone(),
+        taints: config.taints.clone(),
         boot_id: boot_id.to_owned(),
         capacity: config.capacity.clone(),
         port_range: config.port_range,

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use api::amounts::{Amounts, CPU, Quantity};
 use api::kind::KindId;
 use api::node::{Leftover, NodeInfo, NodeSpec};
-use api::{Kind as _, Node};
+use api::taint::Taint;
+use api::Node;
 use base::Timestamp;
 use client::{Client, Error, object_path};
 use http::Method;
 use serde_json::{Value, json};
 
+use super::declared;
 use crate::engine::{Identity, NodeFacts};
 
 /// Most images that are listed.
@@ -21,6 +23,7 @@ const IMAGES_TOLD_MAX: usize = 100;
 pub(super) struct Presence {
     pub(super) name: String,
     pub(super) labels: BTreeMap<String, String>,
+    pub(super) taints: Vec<Taint>,
     pub(super) boot_id: String,
     pub(super) capacity: Amounts,
     pub(super) port_range: (u16, u16),
@@ -57,13 +60,13 @@ impl Presence {
         let node = match nodes.find(&self.name).await? {
             Some(node) => node,
             None => {
-                let wanted = Node::new("", &self.name, NodeSpec::default());
+                let spec = NodeSpec { taints: self.taints.clone(), ..NodeSpec::default() };
+                let wanted = Node::new("", &self.name, spec);
                 nodes.create(&wanted.with_labels(self.labels.clone())).await?
             }
         };
-        if self.labels.iter().any(|(key, value)| node.label(key) != Some(value)) {
-            let labels = json!({ "metadata": { "labels": self.labels } });
-            nodes.merge_patch(&self.name, &labels).await?;
+        if let Some(patch) = declared::patch(&node, &self.labels, &self.taints) {
+            nodes.merge_patch(&self.name, &patch).await?;
         }
         let patch = json!({ "status": self.status(&node, now) });
         let body = serde_json::to_vec(&patch).expect("a patch has text keys only");
@@ -80,7 +83,13 @@ impl Presence {
         for (name, amount) in &self.capacity {
             capacity.insert(name, Some(quantity(name, *amount)));
         }
+        let was_declared = node.status.agent_labels.keys().map(|key| (key, None));
+        let declared = self.labels.iter().map(|(key, value)| (key, Some(value)));
+        let agent_labels: BTreeMap<&String, Option<&String>> =
+            was_declared.chain(declared).collect();
         json!({
+            "agentLabels": agent_labels,
+            "agentTaints": self.taints,
             "bootId": self.boot_id,
             "capacity": capacity,
             "allocatable": capacity,

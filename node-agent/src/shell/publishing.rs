@@ -265,6 +265,7 @@ mod tests {
         let presence = Presence {
             name: "n1".to_owned(),
             labels: BTreeMap::new(),
+            taints: Vec::new(),
             boot_id: String::new(),
             capacity: Amounts::new(),
             port_range: (1, 2),

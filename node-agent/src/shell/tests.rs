@@ -26,6 +26,7 @@ fn config(journal: Journal, name: &str) -> Config {
     Config {
         name: name.to_owned(),
         labels: BTreeMap::new(),
+        taints: Vec::new(),
         capacity: Amounts::new(),
         port_range: (1, 2),
         address: "127.0.0.1".to_owned(),

@@ -33,6 +33,13 @@ pub enum Rejection<'a> {
     },
     /// A constraint is not satisfied.
     Constraint(&'a Constraint),
+    /// It has a taint that is not tolerated.
+    Taint {
+        /// Its key.
+        key: &'a str,
+        /// Its value; may be empty.
+        value: &'a str,
+    },
     /// It holds no matching replica of the set, which `near` requires.
     NotNearSet {
         /// The set.
@@ -87,6 +94,7 @@ impl Rejection<'_> {
             | Rejection::NotInNodes
             | Rejection::Selector { .. }
             | Rejection::Constraint(_)
+            | Rejection::Taint { .. }
             | Rejection::NotNearSet { .. }
             | Rejection::NotNearJob { .. }
             | Rejection::NotAtTarget { .. } => false,
@@ -110,6 +118,8 @@ impl Rejection<'_> {
                 format!("without {label}")
             }
             Rejection::Constraint(constraint) => format!("not {constraint}"),
+            Rejection::Taint { key, value: "" } => format!("taint {key}"),
+            Rejection::Taint { key, value } => format!("taint {key}={value}"),
             Rejection::NotNearSet { set, states } => {
                 format!("{do_not} {}", Replica { states, of: set })
             }
@@ -152,17 +162,18 @@ impl fmt::Display for Replica<'_> {
 }
 
 /// All checks: whether the node may run one more task of the class.
-pub(crate) fn admits<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejection<'a>> {
+pub(crate) fn admits<'a>(wanted: &Wanted<'a>, node: &'a NodeState) -> Result<(), Rejection<'a>> {
     is_right(wanted, node)?;
     has_room(wanted.shape, wanted.job, node)
 }
 
 /// The checks that do not depend on the tasks on the node.
-fn is_right<'a>(wanted: &Wanted<'a>, node: &NodeState) -> Result<(), Rejection<'a>> {
+fn is_right<'a>(wanted: &Wanted<'a>, node: &'a NodeState) -> Result<(), Rejection<'a>> {
     is_schedulable(node)?;
     is_named(wanted.shape, node)?;
     is_selected(wanted.shape, node)?;
     holds_constraints(wanted.shape, node)?;
+    tolerates_taints(wanted.shape, node)?;
     is_near(wanted, node)?;
     is_at_target(wanted, node)
 }
@@ -211,6 +222,14 @@ fn holds_constraints<'a>(shape: &'a Shape, node: &NodeState) -> Result<(), Rejec
     let mut constraints = shape.constraints.iter();
     match constraints.find(|constraint| !constraint.holds(label(node, &constraint.label))) {
         Some(constraint) => Err(Rejection::Constraint(constraint)),
+        None => Ok(()),
+    }
+}
+
+fn tolerates_taints<'a>(shape: &Shape, node: &'a NodeState) -> Result<(), Rejection<'a>> {
+    let object = node.object.as_ref();
+    match object.and_then(|object| object.repelling(&shape.tolerations)) {
+        Some(taint) => Err(Rejection::Taint { key: &taint.key, value: &taint.value }),
         None => Ok(()),
     }
 }
@@ -273,7 +292,8 @@ mod tests {
             Rejection::Deleting => Rejection::NotInNodes,
             Rejection::NotInNodes => Rejection::Selector { label: "role", value: "batch" },
             Rejection::Selector { .. } => Rejection::Constraint(constraint),
-            Rejection::Constraint(_) => Rejection::NotNearSet { set: "mydb", states: &[] },
+            Rejection::Constraint(_) => Rejection::Taint { key: "dedicated", value: "gpu" },
+            Rejection::Taint { .. } => Rejection::NotNearSet { set: "mydb", states: &[] },
             Rejection::NotNearSet { .. } => Rejection::NotNearJob { job: "extract" },
             Rejection::NotNearJob { .. } => {
                 Rejection::NotAtTarget { set: "mydb", partition: "mydb-0", states: &[] }

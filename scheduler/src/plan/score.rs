@@ -12,6 +12,8 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use api::taint;
+
 use super::wanted::Wanted;
 use crate::class::JobId;
 use crate::resources::{Requests, ResourceId};
@@ -43,8 +45,11 @@ const IMAGE_TASKS: u32 = 2;
 const NEAR_TASKS: u32 = 10;
 /// How much of a preference's weight (1 to 100) is worth one task.
 const WEIGHT_OF_A_TASK: u32 = 10;
-/// Largest head start, in tasks: an index has one heap for each value.
+/// Largest sum of these, in tasks: an index has one heap for each value of a head start.
 const HEAD_START_MAX: u32 = 20;
+/// How many tasks it is worth that a node has no taint of effect PreferNoSchedule: such a node is
+/// used as long as others are not full.
+const NOT_AVOIDED_TASKS: u32 = HEAD_START_MAX;
 /// How much of a node's use, in thousandths, one task of head start outweighs. The largest head
 /// start outweighs a full node.
 const PER_MILLE_OF_A_TASK: u64 = 50;
@@ -64,7 +69,10 @@ pub(crate) fn head_start(wanted: &Wanted<'_>, node: &NodeState) -> HeadStart {
     let near = wanted.near.iter().filter(|near| near.holds(&node.name)).map(|_| NEAR_TASKS);
     let image = has_image.then_some(IMAGE_TASKS);
     let all = preferences.chain(near).chain(image).fold(0, u32::saturating_add);
-    HeadStart(all.min(HEAD_START_MAX))
+    let is_avoided =
+        object.is_some_and(|it| taint::is_avoided(&it.spec.taints, &shape.tolerations));
+    let not_avoided = if is_avoided { 0 } else { NOT_AVOIDED_TASKS };
+    HeadStart(all.min(HEAD_START_MAX) + not_avoided)
 }
 
 /// The score of a node with one more task of the class.

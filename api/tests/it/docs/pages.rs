@@ -497,11 +497,15 @@ const NODE: Page = Page {
     file: "node.md",
     title: "Node",
     intro: "A node is a host that runs tasks. The agent on the host registers it and reports its state; \
-            labels come from the agent's `--label` flags. Before maintenance, `hctl cordon NAME` keeps new \
-            tasks away, and `hctl uncordon NAME` admits them again afterwards.",
+            [Nodes](nodes.md) says how labels, taints and maintenance are used.",
     kind: KindId::Node,
     sections: &[
-        Section { title: "Spec", fields: &["unschedulable"], ..EMPTY },
+        Section {
+            title: "Spec",
+            fields: &["unschedulable", "taints"],
+            values: &["taints[].effect"],
+            ..EMPTY
+        },
         Section {
             title: "Status",
             about: "Written by the agent, except `phase`, `lost`, `silentSince` and `held`.",
@@ -521,6 +525,8 @@ const NODE: Page = Page {
                 "images",
                 "leftovers",
                 "conditions",
+                "agentLabels",
+                "agentTaints",
                 "bootId",
             ],
             values: &["phase"],

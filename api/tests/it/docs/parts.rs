@@ -105,6 +105,19 @@ pub(super) const PLACEMENT: Page = Page {
             ..EMPTY
         },
         Section {
+            title: "Nodes with taints",
+            about: "A taint keeps tasks away that do not tolerate it: `hctl taint node-1 \
+                    dedicated=gpu:NoSchedule`, or the agent's flag `--taint`. The forms are those of \
+                    Kubernetes. A toleration does not draw a task to the node; combine it with a label. With \
+                    effect NoExecute the tasks that run on the node are evicted, which does not count as a \
+                    failure. [Nodes](nodes.md#taints) has more.",
+            example: Some("placement-tolerations"),
+            part: "spec.placement",
+            fields: &["tolerations"],
+            values: &["tolerations[].operator", "tolerations[].effect"],
+            note: "",
+        },
+        Section {
             title: "If the node is lost",
             about: "A node is lost when its agent has not been heard from for 6 seconds.",
             example: Some("placement-loss"),

@@ -110,7 +110,7 @@ fn role(task: &Task, places: &Places<'_>) -> Role {
     let is_stopped = task.stop().is_some_and(|stop| !runs_again_after(stop.reason));
     let leaves = is_stopped || task.is_deleting();
     // A task whose node was deleted, or no longer fits, has no place to return to.
-    let is_misplaced = || objects::pin(task).is_some_and(|node| !places.may_stay_on(node));
+    let is_misplaced = || objects::pin(task).is_some_and(|node| !places.may_return_to(node));
     match (leaves, is_over(task)) {
         (true, true) => Role::Gone,
         (true, false) => Role::Leaving,

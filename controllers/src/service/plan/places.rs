@@ -21,6 +21,9 @@ pub(super) enum Places<'a> {
         /// Those that are allowed and cannot: they are lost, not ready or cordoned. A task that is
         /// there stays there, and nothing waits for them.
         others: BTreeSet<&'a str>,
+        /// Those with a taint that is not tolerated. A task that runs there stays until it ends, or is
+        /// evicted for the taint, and none comes.
+        closed: BTreeSet<&'a str>,
     },
 }
 
@@ -35,10 +38,13 @@ impl<'a> Places<'a> {
             let label = |label: &str| node.constraint_label(label);
             !node.is_deleting() && placement.allows(node.name(), label)
         });
+        let tolerations = &placement.tolerations;
+        let (closed, open): (Vec<&Node>, Vec<&Node>) =
+            allowed.partition(|node| node.repelling(tolerations).is_some());
         let (ready, others): (Vec<&Node>, Vec<&Node>) =
-            allowed.partition(|node| node.phase() == NodePhase::Ready);
+            open.into_iter().partition(|node| node.phase() == NodePhase::Ready);
         let names = |nodes: Vec<&'a Node>| nodes.into_iter().map(Node::name).collect();
-        Places::OnNodes { ready: names(ready), others: names(others) }
+        Places::OnNodes { ready: names(ready), others: names(others), closed: names(closed) }
     }
 
     /// The number of tasks that there should be, without nodes that cannot start one.
@@ -53,7 +59,17 @@ impl<'a> Places<'a> {
     pub(super) fn may_stay_on(&self, node: &str) -> bool {
         match self {
             Places::Anywhere(_) => true,
-            Places::OnNodes { ready, others } => ready.contains(node) || others.contains(node),
+            Places::OnNodes { ready, others, closed } => {
+                [ready, others, closed].iter().any(|nodes| nodes.contains(node))
+            }
+        }
+    }
+
+    /// Whether a task on this node that has ended may start there again, now or later.
+    pub(super) fn may_return_to(&self, node: &str) -> bool {
+        match self {
+            Places::Anywhere(_) => true,
+            Places::OnNodes { ready, others, .. } => ready.contains(node) || others.contains(node),
         }
     }
 

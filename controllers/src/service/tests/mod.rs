@@ -30,8 +30,8 @@ use crate::action::{Action, New};
 /// `spec FIELD=JSON ...` changes the service, `plan` shows what the plan does and does it, `settle`
 /// does so silently until nothing is left, `finish` also lets tasks start and stop until nothing is
 /// left, `rest` says whether the service needs a look. `start|unready|fail|stopped|lose|replaceable|
-/// recover|evict|delete TASK ...` are other writers, `nodes NAME ...`, `gone NODE` and `away NODE`
-/// what happens to nodes, `wait SECONDS` lets time pass.
+/// recover|evict|delete TASK ...` are other writers, `nodes NAME ...`, `gone NODE`, `away NODE` and
+/// `taint NODE TAINT ...` what happens to nodes, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let rollout = json!({ "minReadySeconds": 0 });
     let mut world = service(json!({ "template": { "image": "one" }, "rollout": rollout }));
@@ -90,6 +90,10 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) -> boo
         "delete" => rest.iter().for_each(|name| world.delete(&format!("web-{name}"))),
         "nodes" => rest.iter().for_each(|name| set_node(world, name, true)),
         "away" => rest.iter().for_each(|name| set_node(world, name, false)),
+        "taint" => {
+            let node = world.nodes.get_mut(rest[0]).unwrap();
+            node.spec.taints = rest[1..].iter().map(|text| text.parse().unwrap()).collect();
+        }
         "gone" => rest.iter().for_each(|name| drop(world.nodes.remove(*name))),
         _ => panic!("no such verb: {verb}"),
     }
@@ -108,7 +112,7 @@ fn start(world: &mut World, name: &str, ready: bool) -> bool {
 
 /// A node that accepts tasks, or one that does not.
 fn set_node(world: &mut World, name: &str, accepts: bool) {
-    let spec = NodeSpec { unschedulable: !accepts };
+    let spec = NodeSpec { unschedulable: !accepts, ..NodeSpec::default() };
     let mut node = Node::new("", name, spec);
     node.status.ready_since = Some(api::Timestamp::UNIX_EPOCH);
     world.nodes.insert(name.to_owned(), node);

@@ -75,6 +75,39 @@ fn a_node_that_is_away_holds_nothing_up_and_follows_later() {
 }
 
 #[test]
+fn a_taint_lets_no_task_come_and_one_that_drives_away_stops_what_runs() {
+    check(
+        "nodes n1 n2 n3
+         taint n3 gpu:NoSchedule
+         spec perNode=true
+         finish
+         status
+         taint n1 gpu:NoSchedule
+         plan
+         status
+         evict 1-n1
+         stopped 1-n1
+         plan
+         taint n2 gpu:NoExecute
+         plan
+         evict 1-n2
+         stopped 1-n2
+         plan
+         taint n3
+         plan",
+        expect![[r#"
+            Running 2/2 ready, 2 updated, revision 1 of 1 Complete
+            nothing
+            Running 1/1 ready, 1 updated, revision 1 of 1 Complete
+            remove web-1-n1
+            nothing
+            remove web-1-n2
+            create web-1-n3 of <one>
+        "#]],
+    );
+}
+
+#[test]
 fn a_node_that_no_longer_fits_loses_its_task() {
     check(
         "nodes n1 n2

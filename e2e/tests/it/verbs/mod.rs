@@ -166,6 +166,13 @@ fn lines(verb: &str, example: &Example) -> Vec<String> {
         {
             vec![format!("{verb} {singular}/{name}"), format!("{verb} {singular} {name}")]
         }
+        "label" => vec![
+            format!("label {singular}/{name} tier=front"),
+            format!("label {singular}/{name} tier=front"),
+            format!("label {singular}/{name} tier=back"),
+            format!("label {singular}/{name} tier-"),
+        ],
+        "taint" => vec![format!("taint {singular}/{name} tier=front:NoSchedule")],
         "describe" | "logs" | "cancel" | "suspend" | "resume" | "evict" | "cordon" | "uncordon"
         | "run" | "rerun" => vec![format!("{verb} {singular}/{name}")],
         "apply" | "top nodes" | "top tasks" | "cluster" | "cluster confirm" | "debug bundle"
@@ -281,6 +288,19 @@ const MORE_LINES: &[(&str, &[&str])] = &[
         ],
     ),
     ("suspend", &["suspend workflow/flow", "suspend job/flow-1-a"]),
+    (
+        "taint",
+        &[
+            "taint nodes node-1 tier=front:NoSchedule",
+            "taint node-1 tier=back:NoSchedule",
+            "taint node-1 tier=back:NoSchedule --overwrite",
+            "taint node-1 tier:NoSchedule- -o name",
+            "taint node-1 tier-",
+            "taint node-1 tier",
+            "taint node-1 tier=front:Never",
+            "taint no-such tier:NoSchedule",
+        ],
+    ),
     ("evict", &["evict long-0", "wait task/long-0 --for ready --timeout 60s"]),
     (
         "cancel",
