@@ -38,4 +38,4 @@ pub(crate) const RUN: &[&str] = JOB;
 pub(crate) const SERVICE: &[&str] =
     &["RollingOut", "Running", "Paused", "Degraded", "Suspended", "Expired"];
 /// Phases of a node.
-pub(crate) const NODE: &[&str] = &["Ready", "NotReady", "Lost", "Cordoned"];
+pub(crate) const NODE: &[&str] = &["Ready", "NotReady", "Lost", "Cordoned", "Draining"];

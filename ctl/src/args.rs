@@ -156,7 +156,14 @@ pub enum Command {
         #[arg(add = named(KindId::Node, &[], Which::NotCordoned))]
         nodes: Vec<String>,
     },
-    /// Mark nodes schedulable again.
+    /// Move all tasks from nodes to others, and keep new tasks away.
+    ///
+    /// The request is kept on the node, and carried out whether or not hctl goes on. Of a service as
+    /// many tasks are stopped at a time as its maxUnavailable allows. Tasks of services with perNode
+    /// stay. hctl uncordon ends a drain.
+    #[command(after_help = examples::DRAIN)]
+    Drain(node_args::Drain),
+    /// Mark nodes schedulable again, and end their drain.
     #[command(after_help = examples::UNCORDON)]
     Uncordon {
         /// NODE..., node/N... or node N...

@@ -119,7 +119,7 @@ mod tests {
         );
         assert_eq!(
             told(KindId::Node, "Skipped"),
-            "nodes have no phase \"Skipped\"; their phases are Ready, NotReady, Lost, Cordoned"
+            "nodes have no phase \"Skipped\"; their phases are Ready, NotReady, Lost, Cordoned, Draining"
         );
         assert_eq!(told(KindId::Lease, "Active"), "leases have no phase; ");
     }

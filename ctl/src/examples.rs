@@ -95,8 +95,13 @@ Examples:
 /// Of `cordon`.
 pub const CORDON: &str = "\
 Examples:
-  hctl cordon node-1                                       # no new tasks
-  hctl get tasks -A --field-selector spec.nodeName=node-1  # its tasks";
+  hctl cordon node-1  # no new tasks; to move its tasks: hctl drain node-1";
+/// Of `drain`.
+pub const DRAIN: &str = "\
+Examples:
+  hctl drain node-1                        # returns when all tasks have left
+  hctl drain node-1 node-2 --timeout 30m   # gives up then, exit code 4
+  hctl drain node-1 --timeout 5m --force   # evicts then what is left";
 /// Of `uncordon`.
 pub const UNCORDON: &str = "\
 Examples:

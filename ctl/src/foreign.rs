@@ -26,10 +26,7 @@ const PORTS: Ours =
     Instead("tasks are reached at their node's address: hctl get tasks shows their ports");
 const IMAGES: Ours =
     Instead("a node pulls the image of a task by itself: name it in spec.template.image");
-const DRAIN: Ours = Instead(
-    "hctl cordon NODE keeps new tasks off it; then move each of its tasks with hctl evict TASK \
-     (hctl get tasks -A --field-selector spec.nodeName=NODE)",
-);
+const DRAIN: Ours = Same("drain NODE");
 const SERVERS: Ours = Instead(
     "hctl has no configuration file: name the server with --server or HELIOX_SERVER, and the \
      namespace with -n or HELIOX_NAMESPACE",
@@ -80,7 +77,7 @@ const TWO_WORDS: [(&str, &str, Ours); 24] = [
 ];
 
 /// Commands of other tools.
-const VERBS: [(&str, Ours); 94] = [
+const VERBS: [(&str, Ours); 93] = [
     ("abort", Same("cancel KIND/NAME")),
     ("agent", Instead("an agent is started on its host: heliox agent --server URL")),
     ("alloc", Same("get tasks")),
@@ -119,7 +116,6 @@ const VERBS: [(&str, Ours); 94] = [
     ("diff", CHECK),
     ("dispatch", Same("run WORKFLOW -p KEY=VALUE")),
     ("down", Same("delete -f FILE")),
-    ("drain", DRAIN),
     ("edit", EDIT),
     ("eval", DESCRIBE),
     (
@@ -412,7 +408,7 @@ mod tests {
         assert_eq!(meant("untaint a"), "did you mean hctl taint NODE KEY-?", "not taint");
         assert!(meant("cp a b").starts_with("to read a file: hctl exec TASK"), "not completion");
         assert!(meant("set image x").starts_with("change the manifest"), "not get");
-        assert!(meant("drain n").contains("hctl evict TASK"));
+        assert_eq!(meant("node drain n"), "did you mean hctl drain NODE?");
         assert_eq!(meant("unlabel node n1 a"), "did you mean hctl label KIND/NAME KEY-?");
         assert!(meant("explain job").contains("docs/job.md"));
         assert_eq!(meant("frobnicate"), "");

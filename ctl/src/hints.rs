@@ -89,6 +89,7 @@ mod tests {
             "top",
             "cordon",
             "uncordon",
+            "drain",
             "taint",
             "cluster",
             "debug",

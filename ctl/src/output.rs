@@ -208,8 +208,8 @@ pub fn room(heading: &str) -> usize {
 fn paint(cell: &str) -> Option<Style> {
     match cell {
         "Succeeded" | "Ready" | "Active" | "Running" => Some(GOOD),
-        "Pending" | "Bound" | "Starting" | "Stopping" | "Suspended" | "Cordoned" | "Skipped"
-        | "Cancelled" | "Terminating" | "Deleted" => Some(UNSURE),
+        "Pending" | "Bound" | "Starting" | "Stopping" | "Suspended" | "Cordoned" | "Draining"
+        | "Skipped" | "Cancelled" | "Terminating" | "Deleted" => Some(UNSURE),
         "Failed" | "TimedOut" | "Lost" | "NotReady" | "Warning" => Some(BAD),
         _ => None,
     }

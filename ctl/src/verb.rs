@@ -92,7 +92,7 @@ impl Verb {
             Verb::Suspend => Some(json!({ "spec": { "suspend": true } })),
             Verb::Resume => Some(json!({ "spec": { "suspend": false } })),
             Verb::Cordon => Some(json!({ "spec": { "unschedulable": true } })),
-            Verb::Uncordon => Some(json!({ "spec": { "unschedulable": false } })),
+            Verb::Uncordon => Some(json!({ "spec": { "unschedulable": false, "drain": null } })),
             Verb::Evict => None,
         }
     }
@@ -137,6 +137,9 @@ pub fn effect(verb: Verb, target: &Target, object: &Value) -> Effect {
         Verb::Cordon if is("unschedulable") => Effect::Already("is cordoned already"),
         Verb::Cordon => Effect::Act("cordoned"),
         Verb::Uncordon if !is("unschedulable") => Effect::Already("is not cordoned"),
+        Verb::Uncordon if !spec["drain"].is_null() => {
+            Effect::Act("uncordoned: it is not drained any more")
+        }
         Verb::Uncordon => Effect::Act("uncordoned"),
         Verb::Cancel | Verb::Suspend | Verb::Resume | Verb::Evict => {
             let held_back = over(verb, target, object).or_else(|| owned(verb, target, object));

@@ -42,7 +42,7 @@ fn missing(names: &[String], nodes: &[Node]) -> Option<String> {
     let state = |name: &String| match nodes.iter().find(|node| node.name() == name) {
         None => Some(format!("{name} is not registered")),
         Some(node) => match (node.phase(), &node.status.problem) {
-            (NodePhase::Ready | NodePhase::Cordoned, _) => None,
+            (NodePhase::Ready | NodePhase::Cordoned | NodePhase::Draining, _) => None,
             (phase, Some(problem)) => Some(format!("{name} is {phase} ({problem})")),
             (phase, None) => Some(format!("{name} is {phase}")),
         },

@@ -1,5 +1,6 @@
 //! Node: a host that runs tasks. NodeLease: the proof that its agent lives.
 
+mod drain;
 mod row;
 pub mod stats;
 
@@ -18,6 +19,7 @@ use crate::object::{Definition, Kind as _, Object};
 use crate::room::HostPort;
 use crate::taint::{self, Taint, Toleration};
 
+pub use drain::{Drain, DrainState, DrainStatus};
 pub use row::Usage;
 
 /// A host that runs tasks.
@@ -41,6 +43,10 @@ pub struct NodeSpec {
     /// Default false.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unschedulable: bool,
+    /// All tasks are to leave the node, except those of services with `perNode`. It sets
+    /// `unschedulable`, and ends when that is taken back. Set by `hctl drain`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
     /// Taints, which keep tasks away that do not tolerate them. Those of the agent's `--taint` flags
     /// are among them. At most 100.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -99,6 +105,9 @@ pub struct NodeStatus {
     /// absent otherwise. No new tasks are bound to such a node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held: Option<String>,
+    /// How the drain stands that was asked for. Written by the controllers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainStatus>,
     /// When the agent first reported; absent if it never has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
@@ -158,6 +167,8 @@ pub enum NodePhase {
     Lost,
     /// Runs its tasks and accepts no new ones.
     Cordoned,
+    /// Accepts no new tasks, and those that it has are moved to other nodes.
+    Draining,
 }
 
 impl fmt::Display for NodePhase {
@@ -176,6 +187,8 @@ impl Node {
             || self.is_silent()
         {
             NodePhase::NotReady
+        } else if self.is_draining() {
+            NodePhase::Draining
         } else if self.spec.unschedulable {
             NodePhase::Cordoned
         } else {
@@ -198,6 +211,9 @@ impl Node {
             NodePhase::Ready => (Standing::Ready, "the agent is ready to run tasks"),
             NodePhase::Cordoned => {
                 (Standing::Ready, "the node is cordoned: no new tasks are bound to it")
+            }
+            NodePhase::Draining => {
+                (Standing::Ready, "the node is being drained: its tasks are moved to other nodes")
             }
             NodePhase::Lost => (Standing::Reconciling, "no heartbeat from the agent"),
             NodePhase::NotReady if self.is_silent() => {

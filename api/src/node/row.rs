@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Node, NodeLease, NodePhase};
+use super::{Node, NodeLease, NodePhase, drain};
 use crate::amounts::{self, Amounts, CPU, MEMORY, Unit};
 use crate::kind::KindId;
 use crate::metadata;
@@ -19,12 +19,14 @@ impl Resource for Node {
     fn validate(&self) -> Vec<Violation> {
         let mut found = metadata::validate(KindId::Node, &self.metadata);
         found.extend(taint::validate(&self.spec.taints, "spec.taints"));
+        found.extend(drain::validate(self));
         found
     }
 
     fn settle(&mut self, before: Option<&Self>, now: Timestamp) {
         let known = before.map_or(&[] as &[_], |before| &before.spec.taints);
         taint::settle(&mut self.spec.taints, known, now);
+        drain::settle(&mut self.spec, before.map(|before| &before.spec));
         self.status.conditions = self.conditions(before, now);
     }
 
@@ -152,7 +154,9 @@ impl Node {
                 Some(problem) => problem.clone(),
                 None => "its agent has never connected".to_owned(),
             },
-            NodePhase::Cordoned => "marked unschedulable".to_owned(),
+            NodePhase::Cordoned | NodePhase::Draining => {
+                self.drain_words(now).unwrap_or_else(|| "marked unschedulable".to_owned())
+            }
             NodePhase::Ready if self.is_deleting() => self.why_deleting(),
             NodePhase::Ready if !status.leftovers.is_empty() => {
                 let number = status.leftovers.len();

@@ -369,7 +369,9 @@ fn placements_are_checked() {
         expect![[r#"
             a.yaml:7:28: spec.placement.onNodeLoss.action: Fence is not supported yet
               hint: write one of Replace, Wait
-            a.yaml:7:72: spec.placement.spread: not supported yet
+            a.yaml:7:58: spec.placement.tolerations[0].key: required with operator Equal
+              hint: to tolerate every taint, write operator: Exists
+            a.yaml:7:71: spec.placement.spread: not supported yet
         "#]],
     );
 }

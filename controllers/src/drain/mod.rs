@@ -1,4 +1,5 @@
-//! Nodes that tasks have to leave: taints with effect NoExecute.
+//! Nodes that tasks have to leave: those that are being drained, and those with a taint of effect
+//! NoExecute.
 
 pub mod plan;
 #[cfg(test)]
@@ -7,8 +8,8 @@ mod tests;
 use std::sync::Arc;
 
 use api::object::Kind as _;
-use api::taint::{TaintEffect, Toleration};
-use api::{KindId, Node, ObjectKey, Task, merge};
+use api::taint::{Taint, TaintEffect, Toleration};
+use api::{KindId, Node, ObjectKey, Service, Task, merge};
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::tools::Tools;
@@ -23,15 +24,28 @@ pub(crate) struct Controller {
 /// What a view refers to, shared with the cache.
 struct Shared {
     node: Arc<Node>,
-    tasks: Vec<(Arc<Task>, Vec<Toleration>)>,
+    tasks: Vec<TaskThere>,
 }
 
 impl Shared {
     fn of(snapshot: &Snapshot, key: &ObjectKey) -> Option<Self> {
         let node = Arc::clone(snapshot.nodes.get(key)?);
         let tasks = snapshot.tasks_on(node.name()).filter(|_| has_to_be_left(&node));
-        let tasks = tasks.map(|task| (Arc::clone(task), tolerations(snapshot, task))).collect();
+        let tasks = tasks.map(|task| {
+            let service = service_of(snapshot, task);
+            (Arc::clone(task), tolerations(snapshot, task), service)
+        });
+        let tasks = tasks.collect();
         Some(Self { node, tasks })
+    }
+}
+
+/// A task, what it tolerates, and the service that it belongs to.
+type TaskThere = (Arc<Task>, Vec<Toleration>, Option<Arc<Service>>);
+
+impl<'a> Placed<'a> {
+    fn of((task, tolerations, service): &'a TaskThere) -> Self {
+        Self { task, tolerations, service: service.as_deref() }
     }
 }
 
@@ -45,9 +59,17 @@ fn tolerations(snapshot: &Snapshot, task: &Task) -> Vec<Toleration> {
     placement.map(|placement| placement.tolerations).unwrap_or_default()
 }
 
-/// Whether some tasks may have to leave a node.
+/// The service that a task belongs to.
+fn service_of(snapshot: &Snapshot, task: &Task) -> Option<Arc<Service>> {
+    let owner = task.controller().filter(|owner| owner.kind == KindId::Service.info().kind)?;
+    snapshot.services.get(&ObjectKey::new(task.namespace(), &*owner.name)).cloned()
+}
+
+/// Whether something may have to be done about a node.
 fn has_to_be_left(node: &Node) -> bool {
-    node.spec.taints.iter().any(|taint| taint.effect == TaintEffect::NoExecute)
+    let drives_away = |taint: &Taint| taint.effect == TaintEffect::NoExecute;
+    let has_drain = node.spec.drain.is_some() || node.status.drain.is_some();
+    has_drain || node.spec.taints.iter().any(drives_away)
 }
 
 impl Controller {
@@ -87,12 +109,12 @@ impl runtime::Controller for Controller {
             return Ok(Requeue::Gone);
         };
         self.tools.metrics.viewed(Self::NAME, shared.tasks.len() + 1);
-        let tasks: Vec<Placed<'_>> =
-            shared.tasks.iter().map(|(task, tolerations)| Placed { task, tolerations }).collect();
+        let tasks: Vec<Placed<'_>> = shared.tasks.iter().map(Placed::of).collect();
         let plan = plan(&View { node: &shared.node, tasks: &tasks, now: self.tools.clock.now() });
         let is_at_rest = plan.groups.is_empty();
         let requeue = self.tools.until(plan.wake_at, is_at_rest);
         self.tools.write(Self::NAME, plan.groups).await?;
+        self.tools.tell(shared.node.as_ref(), plan.notices).await;
         Ok(requeue)
     }
 }

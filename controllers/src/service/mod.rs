@@ -34,6 +34,7 @@ struct Shared {
     templates: Vec<Arc<TaskTemplate>>,
     template: Option<Arc<TaskTemplate>>,
     nodes: Vec<Arc<Node>>,
+    draining: BTreeSet<String>,
 }
 
 impl Shared {
@@ -42,8 +43,15 @@ impl Shared {
         let service = Arc::clone(snapshot.services.get(key).filter(|it| !it.is_deleting())?);
         let template = ObjectKey::new(&*key.namespace, template(&service).name());
         let nodes = service.spec.is_per_node().then(|| snapshot.nodes.iter().cloned());
+        let tasks: Vec<Arc<Task>> = snapshot.tasks.of_owner(service.uid()).cloned().collect();
+        let is_draining = |node: &&str| {
+            let node = snapshot.nodes.get(&ObjectKey::new("", *node));
+            node.is_some_and(|node| node.is_draining())
+        };
+        let on: BTreeSet<&str> = tasks.iter().filter_map(|task| task.node()).collect();
         Some(Self {
-            tasks: snapshot.tasks.of_owner(service.uid()).cloned().collect(),
+            draining: on.into_iter().filter(is_draining).map(str::to_owned).collect(),
+            tasks,
             templates: snapshot.task_templates.of_owner(service.uid()).cloned().collect(),
             template: snapshot.task_templates.get(&template).cloned(),
             nodes: nodes.into_iter().flatten().collect(),
@@ -70,6 +78,7 @@ impl Controller {
                 templates: &templates,
                 template: shared.template.as_deref(),
                 nodes: &nodes,
+                draining: &shared.draining,
                 taken: &taken,
                 now: self.tools.clock.now(),
             });
@@ -101,7 +110,8 @@ impl runtime::Controller for Controller {
         if kind == KindId::Node {
             let is_same = is_same_place(before, now);
             let all = (!is_same).then(|| snapshot.services_per_node()).into_iter().flatten();
-            return all.map(|service| service.key()).collect();
+            let leaving = leaving(before, now, snapshot);
+            return all.map(|service| service.key()).chain(leaving).collect();
         }
         if kind == KindId::Task || kind == KindId::TaskTemplate {
             let mut keys: Vec<ObjectKey> = object.owners(KindId::Service).collect();
@@ -139,6 +149,21 @@ impl runtime::Controller for Controller {
         self.tools.tell(service.as_ref(), notices.into_iter().chain(unwritable).collect()).await;
         Ok(requeue)
     }
+}
+
+/// The services whose tasks are concerned by the beginning or the end of a node's drain.
+fn leaving(before: Option<&Any>, now: Option<&Any>, snapshot: &Snapshot) -> BTreeSet<ObjectKey> {
+    let is_draining =
+        |any: Option<&Any>| matches!(any, Some(Any::Node(node)) if node.is_draining());
+    let node = now.or(before).filter(|_| is_draining(before) != is_draining(now));
+    let name = node.and_then(|node| node.meta().name.as_deref());
+    let tasks = name.into_iter().flat_map(|name| snapshot.tasks_on(name));
+    let service = |task: &Arc<Task>| {
+        let owner = task.controller()?;
+        let is_service = owner.kind == KindId::Service.info().kind;
+        is_service.then(|| ObjectKey::new(task.namespace(), &*owner.name))
+    };
+    tasks.filter_map(service).collect()
 }
 
 /// Whether a node's change is of no interest to services that have a task on each node.

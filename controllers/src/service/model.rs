@@ -23,6 +23,7 @@ pub(super) struct World {
     pub(super) tasks: Tasks,
     pub(super) templates: BTreeMap<String, TaskTemplate>,
     pub(super) nodes: BTreeMap<String, Node>,
+    pub(super) draining: BTreeSet<String>,
     pub(super) taken: BTreeSet<String>,
     pub(super) now: Timestamp,
     /// Writes so far: resourceVersions, and uids.
@@ -39,6 +40,7 @@ impl World {
             tasks: Tasks::new(),
             templates: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            draining: BTreeSet::new(),
             taken: BTreeSet::new(),
             now: Timestamp::UNIX_EPOCH,
             writes: 0,
@@ -54,6 +56,7 @@ impl World {
             templates: &self.templates.values().collect::<Vec<_>>(),
             template: self.templates.get(template(&self.service).name()),
             nodes: &nodes,
+            draining: &self.draining,
             taken: &self.taken,
             now: self.now,
         })
@@ -248,7 +251,7 @@ impl World {
             let task = Arc::clone(&self.tasks[&name]);
             let pin = task.spec.overrides.placement.as_ref();
             let pin = pin.and_then(|it| it["nodes"][0].as_str()).map(str::to_owned);
-            let node = pin.unwrap_or_else(|| "n1".to_owned());
+            let node = pin.unwrap_or_else(|| self.open_node().to_owned());
             let is_there = !self.service.spec.is_per_node()
                 || self.nodes.get(&node).is_some_and(Node::is_schedulable);
             match task.state() {
@@ -271,6 +274,11 @@ impl World {
                 | TaskState::Lost { .. } => (),
             }
         }
+    }
+
+    /// The node that new tasks go to.
+    pub(super) fn open_node(&self) -> &'static str {
+        if self.draining.contains("n1") { "n2" } else { "n1" }
     }
 
     /// Each task that is being stopped ends, and nothing else happens.

@@ -8,6 +8,7 @@ mod cluster;
 mod debug;
 mod delete;
 mod describe;
+mod drain;
 mod each;
 mod events;
 mod exec;
@@ -91,6 +92,7 @@ fn time_limit(command: &Command) -> Option<Duration> {
         | Command::Evict { .. }
         | Command::Cordon { .. }
         | Command::Uncordon { .. }
+        | Command::Drain(_)
         | Command::Label(_)
         | Command::Taint(_)
         | Command::Cluster(_)
@@ -122,6 +124,7 @@ fn is_endless(command: &Command) -> bool {
         | Command::Evict { .. }
         | Command::Cordon { .. }
         | Command::Uncordon { .. }
+        | Command::Drain(_)
         | Command::Label(_)
         | Command::Taint(_)
         | Command::Cluster(_)
@@ -153,6 +156,7 @@ async fn does(connection: &Connection, command: Command) -> Result<(), Failure> 
         Command::Uncordon { nodes } => change(connection, Verb::Uncordon, &nodes).await,
         Command::Label(args) => mark::label(connection, args).await,
         Command::Taint(args) => mark::taint(connection, args).await,
+        Command::Drain(args) => drain::drain(connection, args).await,
         Command::Cluster(args) => cluster::cluster(connection, args).await,
         Command::Debug(DebugCommand::Bundle { file }) => debug::bundle(connection, file).await,
         Command::Version => version::version(connection).await,
@@ -218,6 +222,7 @@ mod tests {
             ("evict job/a", "job/a cannot be evicted"),
             ("cordon job/a", "job/a cannot be cordoned"),
             ("uncordon job/a", "job/a cannot be uncordoned"),
+            ("drain job/a", "job/a cannot be drained"),
             ("taint job/a b:NoSchedule", "job/a cannot be tainted"),
             ("taint a", "no change is named"),
             ("label node/a b", "\"b\" names no object"),

@@ -44,7 +44,10 @@ pub(super) fn taken_by(command: &Command) -> &'static [KindId] {
         Command::Resume { .. } => Verb::Resume.kinds(),
         Command::Run(_) => &[KindId::Workflow],
         Command::Scale(_) => &[KindId::Service, KindId::Job],
-        Command::Cordon { .. } | Command::Uncordon { .. } | Command::Taint(_) => &[KindId::Node],
+        Command::Cordon { .. }
+        | Command::Uncordon { .. }
+        | Command::Drain(_)
+        | Command::Taint(_) => &[KindId::Node],
         Command::Apply(_)
         | Command::Get(_)
         | Command::Describe(_)

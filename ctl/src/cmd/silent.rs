@@ -67,7 +67,7 @@ impl<'a> Nodes<'a> {
 /// The silent nodes. If they cannot be read, that is no failure of a command that only mentions
 /// them.
 pub(super) async fn nodes(connection: &Connection) -> Vec<Node> {
-    let fields = "status.phase!=Ready,status.phase!=Cordoned";
+    let fields = "status.phase!=Ready,status.phase!=Cordoned,status.phase!=Draining";
     let query = connection.query(KindId::Node, String::new(), fields.to_owned());
     let mut nodes = match connection.list::<Node>(&query).await {
         Ok((nodes, _)) => nodes,

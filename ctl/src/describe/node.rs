@@ -21,6 +21,11 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
     sheet.line(&format!("Node {}: {}, {age} old{deleting}", node.name(), node.phase()));
     let why = node.row(now).pop().unwrap_or_default();
     sheet.field("Why", &why);
+    let drain = node.drain().filter(|_| node.is_draining());
+    let waits_for = drain.and_then(|drain| drain.waits_for.as_deref());
+    sheet.field("Waits for", waits_for.unwrap_or_default());
+    let taints: Vec<String> = node.spec.taints.iter().map(ToString::to_string).collect();
+    sheet.field("Taints", &taints.join(", "));
     let machine = [&info.os, &info.arch, &info.kernel];
     let machine: Vec<&str> =
         machine.into_iter().map(String::as_str).filter(|it| !it.is_empty()).collect();

@@ -8,6 +8,7 @@
 mod agreement;
 mod cluster;
 mod deletion;
+mod drains;
 mod full_disk;
 mod history;
 mod images;

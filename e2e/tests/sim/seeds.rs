@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use api::Job;
+use api::{Job, Node};
 use base::{Rng, Tasks};
 use client::DeletePropagation;
+use serde_json::{Value, json};
 use store::{Fault, Store as _};
 
 use crate::cluster::Cluster;
@@ -44,6 +45,10 @@ async fn run(seed: u64) {
     }
     // The third machine may stay away: no partition of the workload is there.
     cluster.heal(if rng.chance(300) { 2 } else { 3 }).await;
+    let open = json!({ "drain": null, "unschedulable": false, "taints": null });
+    for host in 0..cluster.hosts.len() {
+        change(&cluster, host, open.clone()).await;
+    }
     promises.until(&cluster, "promise 4: all is done", LIVENESS, workload::is_done).await;
     drop(writers);
     workload::ended_as_meant(promises.seen());
@@ -63,7 +68,7 @@ async fn run(seed: u64) {
 async fn fault(cluster: &mut Cluster, rng: &Rng) {
     let host = usize::try_from(rng.below(3)).unwrap();
     let candidate = usize::try_from(rng.below(2)).unwrap();
-    match rng.below(19) {
+    match rng.below(23) {
         0 => cluster.crash_server(),
         1 | 2 => cluster.start_server().await,
         3 => cluster.schedulers[candidate].crash(),
@@ -82,6 +87,13 @@ async fn fault(cluster: &mut Cluster, rng: &Rng) {
         15 => cluster.schedulers[candidate].line.delay(false).await,
         16 => cluster.controllers[candidate].line.delay(true).await,
         17 => cluster.controllers[candidate].line.delay(false).await,
+        18 => change(cluster, host, json!({ "drain": {} })).await,
+        19 => change(cluster, host, json!({ "drain": null, "unschedulable": false })).await,
+        20 => {
+            let effect = if rng.chance(500) { "NoExecute" } else { "NoSchedule" };
+            change(cluster, host, json!({ "taints": [{ "key": "k", "effect": effect }] })).await;
+        }
+        21 => change(cluster, host, json!({ "taints": null })).await,
         _ => {
             let faults = cluster.store.faults();
             let kind = match rng.below(3) {
@@ -92,6 +104,12 @@ async fn fault(cluster: &mut Cluster, rng: &Rng) {
             faults.next_groups(5, kind);
         }
     }
+}
+
+/// Changes the spec of a node, if the apiserver and the node are there.
+async fn change(cluster: &Cluster, host: usize, spec: Value) {
+    let nodes = cluster.god.api::<Node>("");
+    let _away = nodes.merge_patch(&cluster.hosts[host].name, &json!({ "spec": spec })).await;
 }
 
 /// Runs one seed on virtual time; names it when it fails.

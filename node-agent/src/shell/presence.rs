@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use api::Node;
 use api::amounts::{Amounts, CPU, Quantity};
 use api::kind::KindId;
 use api::node::{Leftover, NodeInfo, NodeSpec};
 use api::taint::Taint;
-use api::Node;
 use base::Timestamp;
 use client::{Client, Error, object_path};
 use http::Method;

@@ -20,6 +20,8 @@ pub enum Rejection<'a> {
     NotReady,
     /// A user has cordoned it.
     Cordoned,
+    /// Its tasks are being moved to other nodes.
+    Draining,
     /// Its object is being deleted.
     Deleting,
     /// `placement.nodes` does not name it.
@@ -90,6 +92,7 @@ impl Rejection<'_> {
             Rejection::Lost
             | Rejection::NotReady
             | Rejection::Cordoned
+            | Rejection::Draining
             | Rejection::Deleting
             | Rejection::NotInNodes
             | Rejection::Selector { .. }
@@ -110,6 +113,7 @@ impl Rejection<'_> {
             Rejection::Lost => "lost".to_owned(),
             Rejection::NotReady => "not ready".to_owned(),
             Rejection::Cordoned => "cordoned".to_owned(),
+            Rejection::Draining => "being drained".to_owned(),
             Rejection::Deleting => "being deleted".to_owned(),
             Rejection::NotInNodes => "not listed in placement.nodes".to_owned(),
             Rejection::Selector { label, value } => format!("not {label} = {value}"),
@@ -196,6 +200,7 @@ fn is_schedulable<'a>(node: &NodeState) -> Result<(), Rejection<'a>> {
         NodePhase::Lost => Err(Rejection::Lost),
         NodePhase::NotReady => Err(Rejection::NotReady),
         NodePhase::Cordoned => Err(Rejection::Cordoned),
+        NodePhase::Draining => Err(Rejection::Draining),
         NodePhase::Ready if object.is_schedulable() => Ok(()),
         NodePhase::Ready => Err(Rejection::Deleting),
     }
@@ -288,7 +293,8 @@ mod tests {
         Some(match rejection {
             Rejection::Lost => Rejection::NotReady,
             Rejection::NotReady => Rejection::Cordoned,
-            Rejection::Cordoned => Rejection::Deleting,
+            Rejection::Cordoned => Rejection::Draining,
+            Rejection::Draining => Rejection::Deleting,
             Rejection::Deleting => Rejection::NotInNodes,
             Rejection::NotInNodes => Rejection::Selector { label: "role", value: "batch" },
             Rejection::Selector { .. } => Rejection::Constraint(constraint),

@@ -502,13 +502,13 @@ const NODE: Page = Page {
     sections: &[
         Section {
             title: "Spec",
-            fields: &["unschedulable", "taints"],
+            fields: &["unschedulable", "drain", "taints"],
             values: &["taints[].effect"],
             ..EMPTY
         },
         Section {
             title: "Status",
-            about: "Written by the agent, except `phase`, `lost`, `silentSince` and `held`.",
+            about: "Written by the agent, except `phase`, `lost`, `silentSince`, `held` and `drain`.",
             part: "status",
             fields: &[
                 "phase",
@@ -516,6 +516,7 @@ const NODE: Page = Page {
                 "lost",
                 "silentSince",
                 "held",
+                "drain",
                 "readySince",
                 "address",
                 "capacity",
@@ -529,7 +530,7 @@ const NODE: Page = Page {
                 "agentTaints",
                 "bootId",
             ],
-            values: &["phase"],
+            values: &["phase", "drain.state"],
             ..EMPTY
         },
     ],

@@ -32,6 +32,8 @@ pub(super) struct Member<'a> {
     pub(super) is_out_of_reach: bool,
     /// Whether it is where the service wants no task.
     pub(super) is_misplaced: bool,
+    /// The node that it has to leave, since it is being drained. Nothing once it is being stopped.
+    pub(super) leaves: Option<&'a str>,
 }
 
 /// How a task that holds a place does.
@@ -78,6 +80,7 @@ impl<'a> Members<'a> {
                     health: health(view.service, task, view.now),
                     is_out_of_reach: !may_start(task, places),
                     is_misplaced: !places.fits(objects::pin(task)),
+                    leaves: leaves(view, task),
                 }),
             }
         }
@@ -94,6 +97,13 @@ impl<'a> Members<'a> {
     pub(super) fn outdated(&self) -> impl Iterator<Item = &Member<'a>> {
         self.all.iter().filter(|member| !member.is_new)
     }
+}
+
+/// The node that a task has to leave. A lost one is replaced in any case.
+fn leaves<'a>(view: &View<'a>, task: &'a Task) -> Option<&'a str> {
+    let is_there = task.stop().is_none() && task.loss().is_none() && !task.has_ended();
+    let node = task.node().filter(|_| is_there && objects::pin(task).is_none())?;
+    view.draining.contains(node).then_some(node)
 }
 
 /// What a task is to its service.

@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! * No ready task is stopped by a rollout or by scaling down while fewer tasks would then be ready
+//! * No ready task is stopped by a rollout, a drain or by scaling down while fewer tasks would then be ready
 //!   than `maxUnavailable` allows.
 //! * A new revision is tried by as many tasks at a time as `parallelism` says. A task of an earlier
 //!   revision that ends by itself meanwhile is started again as it was, unless it is its turn: a bad
@@ -11,6 +11,7 @@
 //! * On the state that its own actions lead to, `plan` returns nothing (it is a fixpoint).
 
 mod members;
+mod moving;
 mod objects;
 mod places;
 mod status;
@@ -31,7 +32,7 @@ use members::Members;
 use places::Places;
 use target::Target;
 
-pub(crate) use objects::template;
+pub(crate) use objects::{pin, template};
 
 /// Everything that the decision may depend on, as of one revision.
 #[derive(Debug, Clone, Copy)]
@@ -46,6 +47,8 @@ pub struct View<'a> {
     pub template: Option<&'a TaskTemplate>,
     /// All nodes, if the service has one task on each; otherwise empty.
     pub nodes: &'a [&'a Node],
+    /// Names of nodes that are being drained, of those that its tasks are on.
+    pub draining: &'a BTreeSet<String>,
     /// Names that the service's tasks may need and that tasks of other owners have.
     pub taken: &'a BTreeSet<String>,
     /// The time.

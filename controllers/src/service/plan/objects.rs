@@ -95,7 +95,7 @@ pub(super) fn pinned_to(node: &str) -> Overrides {
 }
 
 /// The node that a task is pinned to.
-pub(super) fn pin(task: &Task) -> Option<&str> {
+pub(crate) fn pin(task: &Task) -> Option<&str> {
     task.spec.overrides.placement.as_ref()?.get("nodes")?.get(0)?.as_str()
 }
 

@@ -34,6 +34,7 @@ pub(super) fn steps(input: &PlanInput<'_>) -> (Vec<Parcel>, Option<Obstacle>) {
         Course::Usual => {
             let mut step = Step::of(input);
             step.scale_down();
+            step.move_away();
             step.replace();
             step.start_again();
             let (created, obstacle) = step.create();
@@ -66,18 +67,18 @@ fn stop_all(input: &PlanInput<'_>, reason: StopReason, message: Option<&String>)
 }
 
 /// What is done with the tasks of a service that keeps them up.
-struct Step<'a, 'b> {
-    input: &'a PlanInput<'b>,
+pub(super) struct Step<'a, 'b> {
+    pub(super) input: &'a PlanInput<'b>,
     /// Members that nothing was decided about yet.
-    left: Vec<&'a Member<'b>>,
+    pub(super) left: Vec<&'a Member<'b>>,
     /// How many tasks there should be.
-    total: usize,
+    pub(super) total: usize,
     /// How many available tasks may still be stopped.
     spare: usize,
     /// How many ready tasks may still be stopped, those that are not yet available included.
     spare_ready: usize,
     /// How many tasks are to be created beyond the places that nobody holds.
-    surge: usize,
+    pub(super) surge: usize,
     /// How many of the tasks that are created may run the new revision; all, if nothing is said. The
     /// others run the last good one, until it is their turn.
     fresh: Option<usize>,
@@ -100,13 +101,18 @@ impl<'a, 'b> Step<'a, 'b> {
         Self { input, left, total, spare, spare_ready, surge: 0, fresh: None, parcels: Vec::new() }
     }
 
-    fn starts_first(&self) -> bool {
+    pub(super) fn starts_first(&self) -> bool {
         let order = self.input.view.service.spec.rollout().order.unwrap_or_default();
         order == RolloutOrder::StartFirst
     }
 
     /// Stops a task, unless too few would then be ready. Returns whether it is stopped.
-    fn stop(&mut self, member: &'a Member<'b>, reason: StopReason, message: &str) -> bool {
+    pub(super) fn stop(
+        &mut self,
+        member: &'a Member<'b>,
+        reason: StopReason,
+        message: &str,
+    ) -> bool {
         let is_too_few =
             member.is_available() && self.spare == 0 || member.is_ready() && self.spare_ready == 0;
         if is_too_few {
@@ -144,7 +150,8 @@ impl<'a, 'b> Step<'a, 'b> {
         }
         let in_the_way = held.len().saturating_sub(self.allowed());
         let order = |member: &&Member<'_>| {
-            (member.is_available(), member.is_new, std::cmp::Reverse(member.task.spec.index))
+            let slot = std::cmp::Reverse(member.task.spec.index);
+            (member.is_available(), member.leaves.is_none(), member.is_new, slot)
         };
         held.sort_by_key(order);
         for member in held.into_iter().take(in_the_way) {
@@ -158,10 +165,10 @@ impl<'a, 'b> Step<'a, 'b> {
         let is_replacing = self.starts_first() && self.input.target.goes_on();
         let old = self.input.members.outdated().count();
         let more = if is_replacing { self.parallelism().min(old) } else { 0 };
-        self.total.saturating_add(more)
+        self.total.saturating_add(more).saturating_add(self.beside())
     }
 
-    fn parallelism(&self) -> usize {
+    pub(super) fn parallelism(&self) -> usize {
         let rollout = self.input.view.service.spec.rollout();
         usize::try_from(rollout.parallelism(self.input.places.total())).unwrap_or(usize::MAX)
     }
@@ -199,9 +206,9 @@ impl<'a, 'b> Step<'a, 'b> {
         };
         self.fresh = Some(parallelism.saturating_sub(under_way));
         let stops = if self.starts_first() {
-            let room = self.allowed().saturating_sub(self.left.len());
+            let room = self.allowed().saturating_sub(self.left.len() + self.surge);
             let missing = self.total.saturating_sub(done + under_way);
-            self.surge = budget.min(missing).min(old.len()).min(room);
+            self.surge += budget.min(missing).min(old.len()).min(room);
             (old.len() + done).saturating_sub(self.total)
         } else {
             budget

@@ -2,6 +2,7 @@
 //! them.
 
 mod blips;
+mod drains;
 mod failures;
 mod helios;
 mod nodes;
@@ -31,7 +32,7 @@ use crate::action::{Action, New};
 /// does so silently until nothing is left, `finish` also lets tasks start and stop until nothing is
 /// left, `rest` says whether the service needs a look. `start|unready|fail|stopped|lose|replaceable|
 /// recover|evict|delete TASK ...` are other writers, `nodes NAME ...`, `gone NODE`, `away NODE` and
-/// `taint NODE TAINT ...` what happens to nodes, `wait SECONDS` lets time pass.
+/// `taint NODE TAINT ...` and `drain NODE` what happens to nodes, `start TASK@NODE` elsewhere, `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let rollout = json!({ "minReadySeconds": 0 });
     let mut world = service(json!({ "template": { "image": "one" }, "rollout": rollout }));
@@ -90,6 +91,7 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) -> boo
         "delete" => rest.iter().for_each(|name| world.delete(&format!("web-{name}"))),
         "nodes" => rest.iter().for_each(|name| set_node(world, name, true)),
         "away" => rest.iter().for_each(|name| set_node(world, name, false)),
+        "drain" => world.draining.extend(rest.iter().map(|name| (*name).to_owned())),
         "taint" => {
             let node = world.nodes.get_mut(rest[0]).unwrap();
             node.spec.taints = rest[1..].iter().map(|text| text.parse().unwrap()).collect();
@@ -101,10 +103,11 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) -> boo
 }
 
 fn start(world: &mut World, name: &str, ready: bool) -> bool {
+    let (name, on) = name.split_once('@').unwrap_or((name, "n1"));
     let Some(task) = world.tasks.get(name).map(Arc::clone) else { return false };
     if task.node().is_none() {
         let pin = task.spec.overrides.placement.as_ref();
-        let node = pin.and_then(|it| it["nodes"][0].as_str()).unwrap_or("n1").to_owned();
+        let node = pin.and_then(|it| it["nodes"][0].as_str()).unwrap_or(on).to_owned();
         world.change(name, &TaskChange::Bind { node });
     }
     world.report(name, ReportState::Running, ready)

@@ -173,6 +173,7 @@ fn lines(verb: &str, example: &Example) -> Vec<String> {
             format!("label {singular}/{name} tier-"),
         ],
         "taint" => vec![format!("taint {singular}/{name} tier=front:NoSchedule")],
+        "drain" => vec![format!("drain {singular}/{name} --no-wait")],
         "describe" | "logs" | "cancel" | "suspend" | "resume" | "evict" | "cordon" | "uncordon"
         | "run" | "rerun" => vec![format!("{verb} {singular}/{name}")],
         "apply" | "top nodes" | "top tasks" | "cluster" | "cluster confirm" | "debug bundle"
@@ -288,6 +289,7 @@ const MORE_LINES: &[(&str, &[&str])] = &[
         ],
     ),
     ("suspend", &["suspend workflow/flow", "suspend job/flow-1-a"]),
+    ("drain", &["drain node-1 --force", "uncordon node-1", "drain no-such"]),
     (
         "taint",
         &[
