@@ -108,6 +108,17 @@ impl Taint {
     }
 }
 
+impl TaintEffect {
+    /// The effect in a narrow column.
+    pub fn short(self) -> &'static str {
+        match self {
+            TaintEffect::NoSchedule => "NoSch",
+            TaintEffect::PreferNoSchedule => "PrefNoSch",
+            TaintEffect::NoExecute => "NoExec",
+        }
+    }
+}
+
 impl fmt::Display for TaintEffect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)

@@ -367,11 +367,14 @@ mod tests {
             nameless(schema, schema, "", &mut found);
         }
         let known = [
+            "agentTaints: key value effect timeAdded",
             "managedFields: apiVersion fieldsType fieldsV1 manager operation subresource time",
             "near: partitionSet states job required",
             "ports: port protocol hostIP",
             "preferences: weight constraint",
             "rules: exitCodes reasons action",
+            "taints: key value effect timeAdded",
+            "tolerations: key operator value effect tolerationSeconds",
         ];
         assert_eq!(found, known.map(str::to_owned).into());
     }

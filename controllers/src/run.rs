@@ -45,10 +45,28 @@ pub async fn run(config: Config, stop: Stop) -> Result<(), PartFailure> {
     runtime::lead((client, COMPONENT), clock.clone(), (rng, &config.health), &stop, term).await
 }
 
+/// While this lives the process leads. What it tells of nodes and services ends with it: another
+/// leader tells it then.
+struct Leads(Metrics);
+
+impl Leads {
+    fn new(metrics: Metrics) -> Self {
+        metrics.forget();
+        Self(metrics)
+    }
+}
+
+impl Drop for Leads {
+    fn drop(&mut self) {
+        self.0.forget();
+    }
+}
+
 /// One term as the leader: a new cache and all controllers, until one of them learns that another
 /// process is the leader.
 fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = ()> + use<> {
     let Config { clock, rng, metrics, health, parsed, events, .. } = config.clone();
+    let leads = Leads::new(metrics.clone());
     let cache = Cache::default();
     let recorder = Recorder::new(client.clone(), COMPONENT, clock.clone(), rng.clone());
     let deposed = Deposed::default();
@@ -79,6 +97,7 @@ fn term(config: &Config, client: Client, tasks: &Tasks) -> impl Future<Output = 
         .shown_in(rng, &health)
         .sharing(parsed);
     async move {
+        let _leads = leads;
         tokio::select! {
             biased;
             () = deposed.told() => (),

@@ -60,6 +60,7 @@ impl Tools {
     /// Tells people of an object. Best effort.
     pub(crate) async fn tell<K: Kind>(&self, object: &K, notices: Vec<Notice>) {
         let event = |notice: Notice| {
+            self.metrics.told(notice.reason);
             let severity = if notice.warning { Severity::Warning } else { Severity::Normal };
             let event = self.recorder.event(object, severity, notice.reason, &notice.message);
             batch::Group::from(Op::create(&event))

@@ -375,6 +375,7 @@ mod tests {
             ("logs a-0 -t", "-t", "--timestamps"),
             ("get -f a.yaml", "-f", "KIND/NAME"),
             ("get tasks -L app", "-L", "--show-labels"),
+            ("drain n --ignore-daemonsets", "--ignore-daemonsets", "perNode stay"),
             ("get jobs --timeout 5s", "--timeout", "hctl wait"),
             ("describe -f a.yaml", "-f", "KIND/NAME"),
             ("cancel job/a --wait", "--wait", "hctl wait KIND/NAME --for done"),

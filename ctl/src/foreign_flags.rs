@@ -21,7 +21,7 @@ const EACH_CANCELLED: &str = "name each: hctl get jobs -o name | xargs hctl canc
 const SELECTED_CANCELLED: &str = "name each: hctl get jobs -l LABELS -o name | xargs hctl cancel";
 
 /// Flags of other tools, each with the command that has it there (any if empty), and the hint.
-pub const FLAGS: [(&str, &str, &str); 66] = [
+pub const FLAGS: [(&str, &str, &str); 70] = [
     (
         "apply",
         "--force",
@@ -75,6 +75,10 @@ pub const FLAGS: [(&str, &str, &str); 66] = [
     ("events", "--types", "hctl events | grep Warning"),
     ("evict", "--all", "name the tasks: hctl get tasks lists them"),
     ("get", "--chunk-size", "leave it out: hctl reads long lists in pages"),
+    ("drain", "--delete-emptydir-data", "leave it out: tasks take nothing along"),
+    ("drain", "--delete-local-data", "leave it out: tasks take nothing along"),
+    ("drain", "--grace-period", NO_FORCE),
+    ("drain", "--ignore-daemonsets", "leave it out: tasks of services with perNode stay"),
     ("get", "--file", NAMES_ONLY),
     ("get", "--follow", "write --watch"),
     ("get", "--ignore-not-found", "leave it out: exit code 6 says that an object does not exist"),

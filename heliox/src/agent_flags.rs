@@ -41,8 +41,14 @@ pub fn checked(args: &AgentArgs, host_name: impl FnOnce() -> Result<String>) -> 
         let of = if args.name.is_some() { "--name" } else { "the host's name" };
         problems.push(format!("{of} {name:?}: {problem}; choose a name with --name"));
     }
-    if let Err(error) = client::Servers::parse(&args.server, 0) {
-        problems.push(format!("--server: {error}"));
+    match &args.server {
+        Some(server) => {
+            if let Err(error) = client::Servers::parse(server, 0) {
+                problems.push(format!("--server: {error}"));
+            }
+        }
+        None => problems
+            .push("--server: required: the URL of the apiserver; or set HELIOX_SERVER".to_owned()),
     }
     let labels = labels(&args.labels, &mut problems);
     let taints = taints(&args.taints, &mut problems);

@@ -167,10 +167,14 @@ pub struct ComponentArgs {
 
 /// Arguments of `heliox agent`.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct AgentArgs {
-    /// URL of the apiserver; several, separated by commas, are tried in turn.
+    /// What else to do than to run an agent.
+    #[command(subcommand)]
+    pub command: Option<AgentCommand>,
+    /// URL of the apiserver; several, separated by commas, are tried in turn. Required.
     #[arg(long, env = "HELIOX_SERVER", value_name = "URL[,URL...]")]
-    pub server: String,
+    pub server: Option<String>,
     /// Name of the node [default: the host name].
     #[arg(long)]
     pub name: Option<String>,
@@ -206,6 +210,28 @@ pub struct AgentArgs {
     /// Allow an address for health and metrics that other hosts can reach.
     #[arg(long)]
     pub insecure: bool,
+}
+
+/// What else `heliox agent` does.
+#[derive(Debug, Subcommand)]
+pub enum AgentCommand {
+    /// Show what the agent on this host knows: its tasks, containers and last contact. Needs no
+    /// apiserver.
+    Status(AgentStatusArgs),
+}
+
+/// Arguments of `heliox agent status`.
+#[derive(Debug, Args)]
+pub struct AgentStatusArgs {
+    /// Name of the node [default: the host name].
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Directory of the agent's state [default: as for heliox agent].
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `heliox backup`.

@@ -1,6 +1,7 @@
 //! The server binary: puts apiserver, scheduler, controllers and agents together.
 
 pub mod agent_flags;
+pub mod agent_status;
 pub mod args;
 pub mod backup;
 pub mod control_plane;

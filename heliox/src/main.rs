@@ -9,10 +9,10 @@ use apiserver::Peers;
 use base::Tasks;
 use clap::Parser as _;
 use client::Client;
-use heliox::args::{AgentArgs, Cli, Command, ComponentArgs, ServerArgs};
+use heliox::args::{AgentArgs, AgentCommand, Cli, Command, ComponentArgs, ServerArgs};
 use heliox::control_plane::{self, Common, ControlPlane};
 use heliox::node::{self, Engines, NodeConfig};
-use heliox::{agent_flags, backup, dev, listen, process, restore, serve, status};
+use heliox::{agent_flags, agent_status, backup, dev, listen, process, restore, serve, status};
 use store::Store;
 use tracing::info;
 
@@ -70,6 +70,10 @@ async fn run(command: Command) -> Result<()> {
             process::log("info")?;
             let common = Common::of_machine()?.keeping_events(args.events.event_ttl);
             component(args.component, common, "controllers", control_plane::controllers).await
+        }
+        Command::Agent(AgentArgs { command: Some(AgentCommand::Status(args)), .. }) => {
+            process::log("warn")?;
+            agent_status::run(args, Common::of_machine()?.clock.now()).await
         }
         Command::Agent(args) => {
             process::log("info")?;
@@ -142,7 +146,7 @@ async fn agent(args: AgentArgs) -> Result<()> {
     let common = Common::of_machine()?;
     let (status, tasks) = (Tasks::new("status"), Tasks::new("agent"));
     serve_status((args.status_listen, args.insecure), &common, &status).await?;
-    let servers = common.servers(&args.server)?;
+    let servers = common.servers(args.server.as_deref().unwrap_or_default())?;
     let client = Client::new(client::http_transport(&servers));
     let dial = client::dial_tcp(&servers);
     let runtime = node::chosen(args.runtime).await;

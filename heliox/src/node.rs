@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result};
@@ -14,7 +14,7 @@ use node_agent::engine::docker::{DockerConfig, DockerEngine};
 use node_agent::engine::process::{ProcessConfig, ProcessEngine, ShimProgram};
 use node_agent::engine::sim::SimMachine;
 use node_agent::engine::{Engine, EngineError, Scope};
-use node_agent::{Config, Journal, OpenEngine, Outside};
+use node_agent::{Config, Host, Journal, OpenEngine, Outside, VIEW_SOCKET};
 use prometheus::Registry;
 use tokio::sync::OnceCell;
 use tracing::{error, info};
@@ -115,6 +115,22 @@ async fn docker_answers(socket: &str) -> Result<()> {
     })
 }
 
+/// What is known of this host. A simulated node has none.
+fn host(runtime: Runtime, state_dir: &Path) -> Host {
+    if runtime == Runtime::Sim {
+        return Host::default();
+    }
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let release = read("/etc/os-release");
+    let name = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    let disk = nix::sys::statvfs::statvfs(state_dir).ok();
+    Host {
+        os_image: name.unwrap_or_default().trim_matches('"').to_owned(),
+        boot_id: read("/proc/sys/kernel/random/boot_id").trim().to_owned(),
+        disk_bytes: disk.map(|disk| disk.blocks().saturating_mul(disk.fragment_size())),
+    }
+}
+
 async fn open(
     runtime: Runtime,
     scope: Scope,
@@ -169,6 +185,7 @@ pub fn start(
         name, labels, taints, capacity, runtime, state_dir, port_range, address, ..
     } = config;
     let accept_cluster = config.accept_cluster;
+    let agent_dir = state_dir.clone();
     let lock = DirLock::take(&state_dir, ("the state directory", "--state-dir"))?;
     let journal = Journal::in_dir(&state_dir).context("cannot open the agent's journal")?;
     let (opened, clock) = (engines.clone(), common.clock.clone());
@@ -184,6 +201,8 @@ pub fn start(
         name: name.clone(),
         labels,
         taints,
+        host: host(runtime, &agent_dir),
+        view_socket: Some(agent_dir.join(VIEW_SOCKET)),
         capacity,
         port_range,
         address: address.to_string(),

@@ -17,4 +17,5 @@ mod taken;
 
 pub use journal::{Journal, JournalError, Log};
 pub use ledger::Ledger;
-pub use shell::{AgentError, Config, OpenEngine, Outside, run};
+pub use shell::view::{LocalTask, LocalView, VIEW_SOCKET};
+pub use shell::{AgentError, Config, Host, OpenEngine, Outside, run};

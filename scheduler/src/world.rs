@@ -1,7 +1,7 @@
 //! Worlds as text, for tests: a line for each object, `place` to decide.
 //!
 //! ```text
-//! node a cpu=2 memory=4Gi zone=x range=20000-20003 images=app leftover=500m leftport=80 cordoned lost new broken
+//! node a cpu=2 memory=4Gi zone=x range=20000-20003 images=app leftover=500m leftport=80 cordoned lost new broken broken=DiskPressure
 //!   taint=gpu=a100:NoSchedule
 //! set mydb mydb-0=a:LEADER,b:STANDBY
 //! template t cpu=500m memory=1Gi ports=http:80,dns:53/UDP@127.0.0.1,admin nodes=a,b selector=disk:ssd image=app
@@ -101,6 +101,8 @@ fn node(name: &str, words: &Words<'_>) -> Node {
     node.status.lost = words.has("lost").then(|| at(1));
     node.status.ready_since = (!words.has("new")).then(|| at(1));
     node.status.problem = words.has("broken").then(|| "no engine".to_owned());
+    let trouble = words.get("broken").filter(|text| !text.is_empty());
+    node.status.trouble = trouble.map(|text| serde_json::from_value(json!(text)).unwrap());
     node.status.port_range = words.get("range").map(|range| {
         let (first, last) = range.split_once('-').unwrap();
         (first.parse().unwrap(), last.parse().unwrap())

@@ -1,5 +1,6 @@
 //! Node: a host that runs tasks. NodeLease: the proof that its agent lives.
 
+mod conditions;
 mod drain;
 mod row;
 pub mod stats;
@@ -13,14 +14,20 @@ use serde::{Deserialize, Serialize};
 
 use crate::amounts::{Amounts, Quantity, amounts};
 use crate::cluster::Cluster;
-use crate::conditions::{Condition, Standing, conditions};
+use crate::conditions::Condition;
+use crate::duration::Duration;
 use crate::kind::KindId;
 use crate::object::{Definition, Kind as _, Object};
 use crate::room::HostPort;
 use crate::taint::{self, Taint, Toleration};
 
+pub use conditions::Trouble;
 pub use drain::{Drain, DrainState, DrainStatus};
 pub use row::Usage;
+
+/// How long after an agent was last heard its node's name is free for another one: the time of a
+/// node lease, and ten seconds, after which most tasks are replaced.
+pub const TAKE_OVER_AFTER: Duration = Duration::from_secs(16);
 
 /// A host that runs tasks.
 pub type Node = Object<NodeDefinition>;
@@ -63,6 +70,10 @@ pub struct NodeStatus {
     /// Identifier of the current start of the agent. It changes when the agent restarts.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub boot_id: String,
+    /// Identity of the agent's installation, which is kept in its state directory. Another one may
+    /// take over the node's name once this one has been silent for 16 seconds.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub agent: String,
     /// Labels that the agent's `--label` flags asked for last. When a flag is taken away its label
     /// goes, unless a user has changed it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -95,6 +106,9 @@ pub struct NodeStatus {
     /// Why the agent cannot run tasks at present; absent if it can.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
+    /// What keeps the node from taking new tasks, if `problem` is about one of these; otherwise absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<Trouble>,
     /// When the node was declared lost; absent if it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost: Option<Timestamp>,
@@ -111,7 +125,7 @@ pub struct NodeStatus {
     /// When the agent first reported; absent if it never has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ready_since: Option<Timestamp>,
-    /// Ready (cordoned or not), Reconciling, Stalled.
+    /// Ready (cordoned or not), Reconciling, Stalled; DiskPressure, MemoryPressure, EngineDown.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
 }
@@ -135,6 +149,21 @@ pub struct NodeInfo {
     /// Version of the agent.
     #[serde(default)]
     pub agent_version: String,
+    /// Name of the operating system's distribution, for example `Debian GNU/Linux 12 (bookworm)`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub os_image: String,
+    /// Number of processors of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpus: Option<u32>,
+    /// Memory of the host.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Quantity>,
+    /// Size of the disk with the agent's state.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<Quantity>,
+    /// Identifier of the current boot of the host. It changes when the host restarts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub host_boot_id: String,
 }
 
 /// An attempt that still runs on a node and no longer belongs there.
@@ -202,30 +231,15 @@ impl Node {
         self.status.silent_since.is_some() || self.status.lost.is_some()
     }
 
-    /// The conditions. `before` is the status that they were computed from last, for their
-    /// transition times. As in Kubernetes a cordoned node is Ready: it works, and only accepts
-    /// nothing new.
-    fn conditions(&self, before: Option<&Self>, now: Timestamp) -> Vec<Condition> {
-        let phase = self.phase();
-        let (standing, message) = match phase {
-            NodePhase::Ready => (Standing::Ready, "the agent is ready to run tasks"),
-            NodePhase::Cordoned => {
-                (Standing::Ready, "the node is cordoned: no new tasks are bound to it")
-            }
-            NodePhase::Draining => {
-                (Standing::Ready, "the node is being drained: its tasks are moved to other nodes")
-            }
-            NodePhase::Lost => (Standing::Reconciling, "no heartbeat from the agent"),
-            NodePhase::NotReady if self.is_silent() => {
-                (Standing::Reconciling, "no heartbeat from the agent, and not declared lost")
-            }
-            NodePhase::NotReady => {
-                let problem = self.status.problem.as_deref();
-                (Standing::Reconciling, problem.unwrap_or("the agent has never sent a heartbeat"))
-            }
-        };
-        let before = before.map_or(&[] as &[Condition], |before| &before.status.conditions);
-        conditions(before, standing, &phase.to_string(), message, (self.generation(), now))
+    /// Whether another installation than `agent` may take over the node's name, now that nobody holds
+    /// its lease. Not while the tasks of the one that had it may not have been replaced yet.
+    pub fn may_be_taken_over_by(&self, agent: &str, now: Timestamp) -> bool {
+        let heard = self.status.silent_since.or(self.status.lost);
+        let is_over = heard
+            .and_then(|heard| heard.checked_add(TAKE_OVER_AFTER.signed()).ok())
+            .is_some_and(|free| free <= now);
+        let is_its_own = self.status.agent.is_empty() || self.status.agent == agent;
+        is_its_own || is_over
     }
 
     /// Whether new tasks may be bound to the node.

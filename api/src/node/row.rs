@@ -2,14 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::{Node, NodeLease, NodePhase, drain};
+use super::{Node, NodeInfo, NodeLease, NodePhase, drain};
 use crate::amounts::{self, Amounts, CPU, MEMORY, Unit};
 use crate::kind::KindId;
 use crate::metadata;
 use crate::object::Kind as _;
 use crate::resource::{Column, Resource, column, wide};
 use crate::table::{NOTHING, age, span, text_or_dash};
-use crate::taint;
+use crate::taint::{self, Taint};
 use crate::violation::Violation;
 
 impl Resource for Node {
@@ -58,11 +58,12 @@ impl Resource for Node {
                 column("MEMORY"),
                 column("GPU"),
                 column("TASKS"),
+                column("TAINTS"),
                 wide("ADDRESS"),
                 wide("OS"),
                 wide("KERNEL"),
                 wide("IMAGES"),
-                column("RUNTIME"),
+                wide("RUNTIME"),
                 column("VERSION"),
                 column("AGE"),
                 column("WHY"),
@@ -109,12 +110,13 @@ impl Node {
             self.resource_cell(MEMORY, usage),
             self.resource_cell("gpu", usage),
             tasks,
+            text_or_dash(&self.taints_cell()),
             text_or_dash(status.address.as_deref().unwrap_or_default()),
             text_or_dash([info.os.as_str(), &info.arch].join("/").trim_matches('/')),
             text_or_dash(&info.kernel),
             status.images.len().to_string(),
             text_or_dash(&info.runtime.replace(' ', "/")),
-            text_or_dash(&info.agent_version),
+            text_or_dash(&version_cell(info)),
             age(self.created(), now),
             self.why(now),
         ]
@@ -132,6 +134,12 @@ impl Node {
         let percent = amounts::percent(taken, all).unwrap_or_default();
         let unit = Unit::of(resource, all);
         format!("{}/{}{}({percent}%)", unit.number(taken), unit.number(all), unit.sign())
+    }
+
+    /// `dedicated=gpu:NoSch`, several separated by commas.
+    fn taints_cell(&self) -> String {
+        let taint = |taint: &Taint| format!("{}:{}", taint.pair(), taint.effect.short());
+        self.spec.taints.iter().map(taint).collect::<Vec<_>>().join(",")
     }
 
     /// How long the agent has not been heard from.
@@ -166,6 +174,21 @@ impl Node {
             NodePhase::Ready => String::new(),
         }
     }
+}
+
+/// `0.3.1/d27.3`: the versions of the agent and of Docker; the name of another runtime, whose version
+/// is the agent's.
+fn version_cell(info: &NodeInfo) -> String {
+    let runtime = match info.runtime.split_once(' ') {
+        Some(("docker", version)) => {
+            let parts: Vec<&str> = version.splitn(3, '.').take(2).collect();
+            format!("d{}", parts.join("."))
+        }
+        Some((other, _)) => other.to_owned(),
+        None => info.runtime.clone(),
+    };
+    let parts = [info.agent_version.as_str(), &runtime];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("/")
 }
 
 impl Resource for NodeLease {

@@ -74,7 +74,7 @@ fn rows_say_names_first_and_why_last() {
         [line::<Node>, line::<PartitionSet>, line::<WorkflowRun>, line::<Job>, line::<Task>];
     let rows: String = lines.into_iter().map(|line| line(now)).collect();
     expect_test::expect![[r#"
-        n1  Cordoned  a  7.5  31Gi  -  -  10.0.0.1  linux/amd64  6.1  1  docker/27.3.1  0.1.0  12h  marked unschedulable
+        n1  Cordoned  a  7.5  31Gi  -  -  -  10.0.0.1  linux/amd64  6.1  1  docker/27.3.1  0.1.0/d27.3  12h  marked unschedulable
         mydb  Degraded  LeaderStandby  Manual  2  2  LEADER=1,STANDBY=2,OFFLINE=1  12h  mydb-1 has no LEADER
         data-load-7  Failed  0/1  1/3  2  0  0  -  1h00m  12h  abcdef0123  a Failed: 2 tasks were given up, more than 0
         load  Running  2/10  2  1  5  0  3  1  12h  12h  busybox:1.36  exit 3 x1

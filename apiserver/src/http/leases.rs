@@ -1,9 +1,11 @@
 //! Granting and renewing node leases.
 
-use api::node::{GrantRequest, GrantResponse, NodeLeaseSpec, RenewRequest, RenewResponse};
+use api::node::{
+    GrantRequest, GrantResponse, NodeLeaseSpec, RenewRequest, RenewResponse, TAKE_OVER_AFTER,
+};
 use api::placement::NODE_LEASE_TTL;
 use api::status::{Refusal, Why};
-use api::{KindId, NodeLease, ObjectKey, names};
+use api::{KindId, Node, NodeLease, ObjectKey, names};
 use http::StatusCode;
 use serde::Deserialize as _;
 use serde_json::Value;
@@ -44,6 +46,9 @@ pub(super) async fn grant(call: Call, Json(request): Json<GrantRequest>) -> Answ
         );
         return Err(Refusal::new(Why::Conflict, message).into());
     }
+    if held.is_none() {
+        is_free(server, &request).await?;
+    }
     let ttl = NODE_LEASE_TTL.get();
     let lease = server.store.grant(ttl).await.map_err(|error| unavailable(&error))?;
     let expect =
@@ -75,6 +80,28 @@ pub(super) async fn grant(call: Call, Json(request): Json<GrantRequest>) -> Answ
         unconfirmed: !cluster::is_confirmed(server).await?,
     };
     Ok(answer::json(StatusCode::CREATED, &response))
+}
+
+/// Refuses another installation under the name of a node whose agent was heard a moment ago.
+async fn is_free(server: &Server, request: &GrantRequest) -> Result<(), Refusal> {
+    let key = keys::object(KindId::Node, &ObjectKey::new("", &*request.node));
+    let Some(stored) = server.store.get(&key).await.map_err(|error| unavailable(&error))? else {
+        return Ok(());
+    };
+    // A node that this version cannot read keeps no agent away.
+    let node = encoding::json(&stored.value)
+        .ok()
+        .and_then(|json| serde_json::from_slice::<Node>(json).ok());
+    let may = node.is_none_or(|it| it.may_be_taken_over_by(&request.agent, server.clock.now()));
+    if may {
+        return Ok(());
+    }
+    let message = format!(
+        "node {0:?} is that of another agent, which has not been silent for {TAKE_OVER_AFTER}; choose \
+         another name with --name, or wait, or free the name with hctl delete node {0}",
+        request.node
+    );
+    Err(Refusal::new(Why::Conflict, message))
 }
 
 /// The node lease that the store holds.

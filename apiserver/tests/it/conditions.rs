@@ -22,7 +22,8 @@ fn shown(object: &Value) -> String {
         let text = |field: &str| it[field].as_str().unwrap().to_owned();
         format!("{}={} {}s", text("type"), text("status"), since.as_second())
     };
-    let all: Vec<String> = conditions.iter().map(one).collect();
+    // The first three are those that every kind has.
+    let all: Vec<String> = conditions.iter().take(3).map(one).collect();
     let generation = &object["metadata"]["generation"];
     assert!(conditions.iter().all(|it| it["observedGeneration"] == *generation), "{object}");
     format!("{} {}", conditions[0]["reason"].as_str().unwrap(), all.join(" "))

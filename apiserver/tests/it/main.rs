@@ -23,5 +23,6 @@ mod scale;
 mod secrets;
 mod stale_caches;
 mod startups;
+mod takeovers;
 mod turns;
 mod watches;

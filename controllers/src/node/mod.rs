@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use api::node::NodePhase;
 use api::object::Kind as _;
 use api::placement::OnNodeLoss;
 use api::{KindId, Node, ObjectKey, Task, merge};
@@ -123,6 +124,7 @@ impl runtime::Controller for Controller {
     async fn reconcile(&self, (): &()) -> Result<Requeue, ReconcileError> {
         let shared = self.tools.cache.read(Shared::of);
         self.tools.metrics.viewed(Self::NAME, shared.nodes.len() + shared.tasks_read);
+        self.tools.metrics.nodes(&shared.nodes);
         let plan = self.plan(&shared);
         if let Some(waiting) = plan.waiting {
             warn!(?waiting, "no heartbeats from nodes, but they are not declared lost");
@@ -156,11 +158,11 @@ impl runtime::Controller for Controller {
     }
 }
 
-/// The part of a node's status that matters here: whether the node was ever heard, and whether it
-/// is lost.
-fn standing(object: Option<&Any>) -> (bool, bool) {
-    let Some(Any::Node(node)) = object else { return (false, false) };
-    (node.status.ready_since.is_some(), node.status.lost.is_some())
+/// The part of a node that matters here: whether it was ever heard, whether it is lost, and its
+/// phase, which is counted.
+fn standing(object: Option<&Any>) -> Option<(bool, bool, NodePhase)> {
+    let Some(Any::Node(node)) = object else { return None };
+    Some((node.status.ready_since.is_some(), node.status.lost.is_some(), node.phase()))
 }
 
 /// Whether a task has not ended and is on a node that is or was silent.

@@ -127,8 +127,10 @@ impl runtime::Controller for Controller {
 
     async fn reconcile(&self, key: &ObjectKey) -> Result<Requeue, ReconcileError> {
         let Some(shared) = self.tools.cache.read(|snapshot| Shared::of(snapshot, key)) else {
+            self.tools.metrics.service_gone(key);
             return Ok(Requeue::Gone);
         };
+        self.tools.metrics.service(&shared.service);
         let looked_at = shared.tasks.len() + shared.templates.len() + shared.nodes.len() + 1;
         self.tools.metrics.viewed(Self::NAME, looked_at);
         let service = &shared.service;

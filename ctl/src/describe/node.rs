@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use api::amounts::{self, Amounts};
-use api::node::{Node, Usage};
+use api::amounts::{self, Amounts, Quantity};
+use api::node::{Node, NodeInfo, Usage};
 use api::resource::Resource as _;
 use api::table::age;
 use api::{Kind as _, ObjectKey, Task, TaskTemplate, Timestamp};
@@ -30,6 +30,8 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
     let machine: Vec<&str> =
         machine.into_iter().map(String::as_str).filter(|it| !it.is_empty()).collect();
     sheet.field("Machine", &machine.join(" "));
+    sheet.field("Host", &host(info));
+    sheet.field("Boot", &info.host_boot_id);
     sheet.field("Runtime", &info.runtime);
     sheet.field("Agent", &info.agent_version);
     sheet.field("Address", status.address.as_deref().unwrap_or_default());
@@ -68,6 +70,21 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
         (ROWS_MAX, ""),
     );
     sheet
+}
+
+/// The machine: `Debian GNU/Linux 12, 8 processors, 32Gi memory, 100Gi disk`.
+fn host(info: &NodeInfo) -> String {
+    let of = |resource: &str, quantity: &Quantity| {
+        format!("{} {resource}", amounts::shown("memory", amounts::amount("memory", quantity)))
+    };
+    let os = Some(info.os_image.clone()).filter(|os| !os.is_empty());
+    let cpus = info.cpus.map(|cpus| match cpus {
+        1 => "1 processor".to_owned(),
+        _ => format!("{cpus} processors"),
+    });
+    let memory = info.memory.as_ref().map(|it| of("memory", it));
+    let disk = info.disk.as_ref().map(|it| of("disk", it));
+    [os, cpus, memory, disk].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
 const STRAGGLER_HEADINGS: [&str; 4] = ["TASK", "ATTEMPT", "TASK IS NOW", "WHY"];

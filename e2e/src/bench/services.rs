@@ -358,6 +358,7 @@ fn agents(fleet: &Fleet, count: usize) -> Measured<(Tasks, tempfile::TempDir)> {
             state_dir: dir.path().join(&name),
             name,
             labels: BTreeMap::new(),
+            taints: Vec::new(),
             capacity: Amounts::new(),
             runtime: Runtime::Sim,
             port_range: (20_000, 20_999),

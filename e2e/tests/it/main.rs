@@ -5,6 +5,7 @@
 mod bundle;
 mod dev_ends;
 mod documents;
+mod drains;
 mod ends;
 mod figures;
 mod foreign;

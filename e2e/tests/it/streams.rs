@@ -71,6 +71,8 @@ impl Pair {
             name: "n1".to_owned(),
             labels: std::collections::BTreeMap::new(),
             taints: Vec::new(),
+            host: node_agent::Host::default(),
+            view_socket: None,
             capacity: api::amounts::Amounts::new(),
             port_range: (22_000, 22_099),
             address: "127.0.0.1".to_owned(),

@@ -204,6 +204,8 @@ impl Cluster {
             name: host.name.clone(),
             labels: std::collections::BTreeMap::new(),
             taints: Vec::new(),
+            host: node_agent::Host::default(),
+            view_socket: None,
             capacity: Amounts::new(),
             port_range: (20_000, 20_099),
             address: "127.0.0.1".to_owned(),

@@ -180,8 +180,7 @@ async fn leaders_that_crash_in_the_middle_of_a_drain_change_nothing_of_how_it_en
 
 #[tokio::test(start_paused = true)]
 async fn a_drain_for_which_there_is_no_room_gives_up_at_its_deadline_or_takes_the_rest_by_force() {
-    let cluster =
-        begin(43, json!({ "replicas": 3, "rollout": { "order": "StartFirst" } })).await;
+    let cluster = begin(43, json!({ "replicas": 3, "rollout": { "order": "StartFirst" } })).await;
     for name in ["node-2", "node-3"] {
         patch(&cluster, name, json!({ "unschedulable": true })).await;
     }

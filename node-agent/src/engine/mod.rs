@@ -49,6 +49,7 @@ pub use logs::{LOG_BYTES_MAX, LogEvent, LogLine, LogOptions, LogStream};
 pub use spec::{
     ContainerSpec, Mount, MountSource, Port, Protocol, PullPolicy, Resources, Signal, UnknownSignal,
 };
+pub(crate) use usage::HostMemory;
 pub use usage::{Usage, Used};
 
 /// Names that [`Engine::images`] returns at most: enough for scoring, small enough to report.

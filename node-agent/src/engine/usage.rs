@@ -50,6 +50,24 @@ pub(crate) fn of_this_machine() -> io::Result<Used> {
     Ok(Used { at: Instant::now(), cpu_nanos: cpu_nanos.saturating_mul(TICK_NANOS), memory_bytes })
 }
 
+/// The memory of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct HostMemory {
+    pub(crate) total_bytes: u64,
+    /// What programs can still get, with what the kernel can reclaim at once.
+    pub(crate) available_bytes: u64,
+}
+
+impl HostMemory {
+    /// The memory of this machine.
+    pub(crate) fn of_this_machine() -> io::Result<Self> {
+        let odd = || io::Error::other("cannot parse the figures in /proc");
+        let memory = std::fs::read_to_string("/proc/meminfo")?;
+        let field = |name| kib_field(&memory, name).ok_or_else(odd);
+        Ok(Self { total_bytes: field("MemTotal:")?, available_bytes: field("MemAvailable:")? })
+    }
+}
+
 /// Ticks during which processors were neither idle nor waiting for a disk. Guests' time is
 /// contained in user time.
 fn busy_ticks(stat: &str) -> Option<u64> {

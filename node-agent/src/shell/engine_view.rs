@@ -226,7 +226,7 @@ impl Agent {
                 self.engine_view.ask_at = Some(now + self.engine_view.asking.failed(&error));
                 let problem =
                     format!("cannot ask the engine for its containers: {error}; check the engine");
-                self.publishing.set_problem(Some(problem));
+                self.publishing.engine_is_down(problem);
             }
         }
         self.prune_logs(now).await;
@@ -266,7 +266,7 @@ impl Agent {
             .map_err(|error| EngineError::unavailable(error.to_string()))?;
         let engine = (self.outside.open_engine)(scope).await?;
         let facts = engine.info().await?;
-        self.publishing.describe(&facts, &self.config.capacity);
+        self.publishing.describe(&facts, (&self.config.host, &self.config.capacity));
         self.engine_view.own_network = facts.engine == "docker";
         self.served.open(Arc::clone(&engine));
         self.ledger.attempts().keys().for_each(|identity| self.served.remember(identity));

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use api::node::{GrantRequest, GrantResponse, RenewRequest};
 use api::status::Why;
-use base::{Backoff, ErrorChain, Health, Retry, Rng};
+use base::{Backoff, Clock, ErrorChain, Health, Retry, Rng, Timestamp};
 use client::{Client, Error};
+use jiff::SignedDuration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::{debug, info, warn};
@@ -27,6 +28,8 @@ pub(super) struct Keeper {
     /// Until when the lease is certainly valid, counted from when the last acknowledged renewal was
     /// sent.
     pub(super) lives_until: watch::Sender<Option<Instant>>,
+    /// When the last acknowledged heartbeat was sent, for people.
+    pub(super) contact: (watch::Sender<Option<Timestamp>>, Clock),
 }
 
 impl Keeper {
@@ -64,6 +67,9 @@ impl Keeper {
     fn acknowledged(&self, sent: Instant, granted: &GrantResponse) {
         let lives_until = sent + Duration::from_millis(granted.ttl_millis);
         self.lives_until.send_replace(Some(lives_until));
+        let (contact, clock) = &self.contact;
+        let sent = SignedDuration::try_from(sent.elapsed()).unwrap_or_default();
+        contact.send_replace(clock.now().checked_sub(sent).ok());
     }
 
     /// Renews a lease until it is lost, or until the cluster was confirmed: the grant of a new
@@ -175,6 +181,7 @@ mod tests {
             metrics: Metrics::new(&Registry::new()).unwrap(),
             health: Health::default(),
             lives_until: sender,
+            contact: (watch::channel(None).0, Clock::simulated(Timestamp::UNIX_EPOCH)),
         };
         let (tasks, (events, news)) = (Tasks::new("test"), mpsc::channel(8));
         tasks.spawn_part("node lease", keeper.run(events));

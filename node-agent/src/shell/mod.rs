@@ -26,6 +26,7 @@ mod follow;
 mod keeping;
 mod lease;
 mod logs;
+mod memory;
 mod presence;
 mod publishing;
 mod pulls;
@@ -33,9 +34,11 @@ mod reports;
 mod served;
 mod serving;
 mod stats;
+pub(crate) mod view;
 mod work_queue;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -50,7 +53,7 @@ use futures_util::future::BoxFuture;
 use prometheus::Registry;
 use runtime::Update;
 use thiserror::Error;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
@@ -66,11 +69,13 @@ use engine_view::{EngineView, RESYNC};
 use executor::{Acted, Executor};
 use follow::Session;
 use keeping::Keeping;
+use memory::Memory;
 use presence::Presence;
 use publishing::Publishing;
 use pulls::{Pulled, Pulls};
 use reports::{ReportSender, Sent};
 use served::Served;
+use view::LocalView;
 use work_queue::WorkQueue;
 
 /// Most events that wait for the agent. Further senders wait.
@@ -89,6 +94,8 @@ pub struct Config {
     pub labels: BTreeMap<String, String>,
     /// Taints of the Node object.
     pub taints: Vec<Taint>,
+    /// What is known of the host.
+    pub host: Host,
     /// Resources that tasks may use, where they differ from what the engine reports.
     pub capacity: Amounts,
     /// First and last port of the range for tasks that do not choose a port. Agents on one machine
@@ -98,12 +105,32 @@ pub struct Config {
     pub address: String,
     /// Where the agent keeps its attempts across restarts.
     pub journal: Journal,
+    /// Where the agent tells its own view; nowhere if nothing is named.
+    pub view_socket: Option<PathBuf>,
     /// Opens the connection on which the apiserver asks for logs. Without it, logs are not
     /// available.
     pub dial: Option<Dial>,
     /// Whether to work for the cluster that answers although it is another one than before, or was
     /// restored.
     pub accept_cluster: bool,
+}
+
+/// A host, beyond what its engine reports.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Host {
+    /// Name of the operating system's distribution.
+    pub os_image: String,
+    /// Identifier of its current boot; empty for a simulated machine.
+    pub boot_id: String,
+    /// Size of the disk with the agent's state, in bytes.
+    pub disk_bytes: Option<u64>,
+}
+
+impl Host {
+    /// Whether it is not simulated.
+    fn is_real(&self) -> bool {
+        !self.boot_id.is_empty()
+    }
 }
 
 impl std::fmt::Debug for Config {
@@ -188,6 +215,8 @@ enum Event {
     Sent(Sent),
     /// The result of writing the Node object.
     Published(Result<(), client::Error>),
+    /// Somebody on this host asks for the agent's view.
+    Viewed(oneshot::Sender<LocalView>),
 }
 
 /// Runs an agent until `stop`. Containers continue to run; the next agent takes them over. Commands
@@ -252,11 +281,14 @@ struct Agent {
     ledger: Ledger,
     keeping: Keeping,
     disk: Disk,
+    memory: Memory,
     session: watch::Sender<Session>,
     /// Whether this agent has the node lease, as far as it knows.
     has_lease: watch::Sender<bool>,
     /// Until when no other agent can have it.
     lease_lives_until: watch::Receiver<Option<Instant>>,
+    /// When the last heartbeat that was acknowledged was sent.
+    last_contact: watch::Receiver<Option<Timestamp>>,
     bound: Bound,
     engine_view: EngineView,
     queue: WorkQueue,
@@ -270,9 +302,10 @@ struct Agent {
 }
 
 /// The description of the node before anything was observed.
-fn presence(config: &Config, boot_id: &str) -> Presence {
+fn presence(config: &Config, owner: &Owner, boot_id: &str) -> Presence {
     Presence {
         name: config.name.clone(),
+        agent: owner.agent.clone(),
         labels: config.labels.clone(),
         taints: config.taints.clone(),
         boot_id: boot_id.to_owned(),
@@ -283,6 +316,7 @@ fn presence(config: &Config, boot_id: &str) -> Presence {
         images: Vec::new(),
         leftovers: BTreeMap::new(),
         problem: None,
+        trouble: None,
     }
 }
 
@@ -316,6 +350,7 @@ impl Agent {
         let (spawner, rng) = (tasks.spawner(), &outside.rng);
         let (session, sessions) = watch::channel(Session::default());
         let (lives_until, lease_lives_until) = watch::channel(None);
+        let (contact, last_contact) = watch::channel(None);
         let keeper = lease::Keeper {
             client: outside.client.clone(),
             request: GrantRequest {
@@ -327,8 +362,10 @@ impl Agent {
             metrics: metrics.clone(),
             health: outside.health.clone(),
             lives_until,
+            contact: (contact, outside.clock.clone()),
         };
         tasks.spawn_part("node lease", keeper.run(events.clone()));
+        view::offer(config.view_socket.clone(), tasks, events.clone());
         let served = Served::new(spawner.clone());
         let (has_lease, holds) = watch::channel(false);
         if let Some(dial) = &config.dial {
@@ -341,7 +378,7 @@ impl Agent {
         let rest = (rng.fork("follow"), outside.health.clone());
         let following = follow::follow(node, rest, sessions, events.clone());
         tasks.spawn_part("assignments", following);
-        let presence = presence(&config, &boot_id);
+        let presence = presence(&config, &owner, &boot_id);
         let publishing = Publishing::new(presence, outside.rng.fork("presence"), &outside.health);
         info!(node = config.name, agent = owner.agent, boot_id, "agent started");
         Ok(Self {
@@ -368,9 +405,11 @@ impl Agent {
             owner,
             keeping,
             disk: Disk::default(),
+            memory: Memory::default(),
             session,
             has_lease,
             lease_lives_until,
+            last_contact,
         })
     }
 
@@ -400,6 +439,10 @@ impl Agent {
             Event::Sent(sent) => {
                 let heard = self.reports.heard(sent, &mut self.ledger, Instant::now());
                 self.queue.extend(heard);
+            }
+            Event::Viewed(asks) => {
+                // Whoever asked may be gone.
+                let _gone = asks.send(self.local_view());
             }
             Event::Published(Ok(())) => self.publishing.worked(Instant::now()),
             Event::Published(Err(error)) => self.publishing.failed(error, Instant::now())?,
@@ -481,6 +524,7 @@ impl Agent {
     async fn turn(&mut self) -> Instant {
         let began = Instant::now();
         self.look_at_disk_in_time().await;
+        self.look_at_memory_in_time().await;
         let client = self.session.borrow().client.clone();
         if let Some(client) = client {
             self.look().await;
@@ -510,7 +554,7 @@ impl Agent {
     fn wake_at(&self, now: Instant) -> Instant {
         let engine = [self.engine_view.ask_at, self.engine_view.resync_at];
         let plan = self.queue.next().map(|at| self.instant_of(at));
-        let own = [self.keeping.wake_at(), self.disk.wake_at()];
+        let own = [self.keeping.wake_at(), self.disk.wake_at(), self.memory.wake_at()];
         let rest = [plan, self.executor.wake_at(), self.reports.wake_at()].into_iter().chain(own);
         let all = engine.into_iter().chain(self.publishing.wake_at()).chain(rest).flatten();
         all.filter(|at| *at > now).min().unwrap_or(now + RESYNC)

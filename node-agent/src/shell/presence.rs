@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use api::Node;
 use api::amounts::{Amounts, CPU, Quantity};
 use api::kind::KindId;
-use api::node::{Leftover, NodeInfo, NodeSpec};
+use api::node::{Leftover, NodeInfo, NodeSpec, Trouble};
 use api::taint::Taint;
 use base::Timestamp;
 use client::{Client, Error, object_path};
 use http::Method;
 use serde_json::{Value, json};
 
-use super::declared;
+use super::{Host, declared};
 use crate::engine::{Identity, NodeFacts};
 
 /// Most images that are listed.
@@ -22,6 +22,8 @@ const IMAGES_TOLD_MAX: usize = 100;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Presence {
     pub(super) name: String,
+    /// Identity of the agent's installation.
+    pub(super) agent: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) taints: Vec<Taint>,
     pub(super) boot_id: String,
@@ -32,17 +34,23 @@ pub(super) struct Presence {
     pub(super) images: Vec<String>,
     pub(super) leftovers: BTreeMap<Identity, Leftover>,
     pub(super) problem: Option<String>,
+    pub(super) trouble: Option<Trouble>,
 }
 
 impl Presence {
     /// Stores the engine's description of the machine.
-    pub(super) fn describe(&mut self, facts: &NodeFacts) {
+    pub(super) fn describe(&mut self, facts: &NodeFacts, host: &Host) {
         self.info = NodeInfo {
             os: facts.os.clone(),
             arch: go_arch(&facts.arch).to_owned(),
             kernel: facts.kernel.clone(),
             runtime: format!("{} {}", facts.engine, facts.engine_version),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            os_image: host.os_image.clone(),
+            cpus: Some(facts.cpus),
+            memory: Some(Quantity::units(facts.memory_bytes)),
+            disk: host.disk_bytes.map(Quantity::units),
+            host_boot_id: host.boot_id.clone(),
         };
     }
 
@@ -90,6 +98,7 @@ impl Presence {
         json!({
             "agentLabels": agent_labels,
             "agentTaints": self.taints,
+            "agent": self.agent,
             "bootId": self.boot_id,
             "capacity": capacity,
             "allocatable": capacity,
@@ -99,6 +108,7 @@ impl Presence {
             "images": self.images,
             "leftovers": self.leftovers.values().collect::<Vec<_>>(),
             "problem": self.problem,
+            "trouble": self.trouble,
             "readySince": node.status.ready_since.unwrap_or(now),
         })
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use api::amounts::Amounts;
-use api::node::Leftover;
+use api::node::{Leftover, Trouble};
 use api::status::{Mistake, Why};
 use api::task::report::shortened;
 use base::{Backoff, Health, Retry, Rng};
@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::presence::{self, Presence};
 use super::work_queue::Due;
-use super::{Agent, AgentError, Event};
+use super::{Agent, AgentError, Event, Host};
 use crate::engine::{Identity, NodeFacts};
 
 /// How often the Node object is compared with what it should be: somebody may have deleted or
@@ -26,12 +26,14 @@ const PROBLEM_CHARS_MAX: usize = 1_024;
 /// What has to be reported of this node, and whether it was.
 pub(super) struct Publishing {
     presence: Presence,
-    /// What prevents the node from working, other than its disk.
-    problem: Option<String>,
+    /// What prevents the node from working, other than its disk, and what kind of trouble that is.
+    problem: Option<(String, Option<Trouble>)>,
     /// What prevents the journal from being written.
     journal_problem: Option<String>,
     /// What prevents starts, on its disk.
     disk_problem: Option<String>,
+    /// What prevents starts, in its memory.
+    memory_problem: Option<String>,
     /// Whether the apiserver has ever accepted this node's description.
     was_published: bool,
     /// Whether something has changed since it was last reported.
@@ -61,6 +63,7 @@ impl Publishing {
             problem: None,
             journal_problem: None,
             disk_problem: None,
+            memory_problem: None,
             was_published: false,
             is_news: true,
             is_under_way: false,
@@ -71,14 +74,19 @@ impl Publishing {
         }
     }
 
+    /// Why the node takes no new tasks.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.presence.problem.as_deref()
+    }
+
     /// Resources that tasks may use.
     pub(super) fn capacity(&self) -> &Amounts {
         &self.presence.capacity
     }
 
     /// Stores the engine's description of the machine; the configuration takes precedence.
-    pub(super) fn describe(&mut self, facts: &NodeFacts, configured: &Amounts) {
-        self.presence.describe(facts);
+    pub(super) fn describe(&mut self, facts: &NodeFacts, (host, configured): (&Host, &Amounts)) {
+        self.presence.describe(facts, host);
         self.presence.capacity = presence::capacity(facts);
         self.presence.capacity.extend(configured.clone());
         self.is_news = true;
@@ -91,7 +99,19 @@ impl Publishing {
 
     /// Sets what prevents the node from working.
     pub(super) fn set_problem(&mut self, problem: Option<String>) {
-        self.problem = problem;
+        self.problem = problem.map(|problem| (problem, None));
+        self.tell_problem();
+    }
+
+    /// The engine does not answer.
+    pub(super) fn engine_is_down(&mut self, problem: String) {
+        self.problem = Some((problem, Some(Trouble::EngineDown)));
+        self.tell_problem();
+    }
+
+    /// Sets what prevents starts, in the memory of the host.
+    pub(super) fn set_memory_problem(&mut self, problem: Option<String>) {
+        self.memory_problem = problem;
         self.tell_problem();
     }
 
@@ -108,11 +128,16 @@ impl Publishing {
     }
 
     fn tell_problem(&mut self) {
-        let problems = [&self.journal_problem, &self.disk_problem, &self.problem];
-        let problem = problems.into_iter().flatten().next().cloned();
+        let of = |problem: &Option<String>, trouble| problem.clone().map(|it| (it, trouble));
+        let problem = of(&self.journal_problem, None)
+            .or_else(|| of(&self.disk_problem, Some(Trouble::DiskPressure)))
+            .or_else(|| self.problem.clone())
+            .or_else(|| of(&self.memory_problem, Some(Trouble::MemoryPressure)));
+        let (problem, trouble) = problem.unzip();
         let problem = problem.map(|problem| shortened(&problem, PROBLEM_CHARS_MAX));
-        if self.presence.problem != problem {
-            self.presence.problem = problem;
+        let trouble = trouble.flatten();
+        if (&self.presence.problem, self.presence.trouble) != (&problem, trouble) {
+            (self.presence.problem, self.presence.trouble) = (problem, trouble);
             self.is_news = true;
         }
     }
@@ -264,6 +289,7 @@ mod tests {
     fn publishing(health: &Health) -> Publishing {
         let presence = Presence {
             name: "n1".to_owned(),
+            agent: "a".to_owned(),
             labels: BTreeMap::new(),
             taints: Vec::new(),
             boot_id: String::new(),
@@ -274,6 +300,7 @@ mod tests {
             images: Vec::new(),
             leftovers: BTreeMap::new(),
             problem: None,
+            trouble: None,
         };
         Publishing::new(presence, Rng::seeded(1), health)
     }

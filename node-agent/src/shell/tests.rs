@@ -27,6 +27,8 @@ fn config(journal: Journal, name: &str) -> Config {
         name: name.to_owned(),
         labels: BTreeMap::new(),
         taints: Vec::new(),
+        host: Host::default(),
+        view_socket: None,
         capacity: Amounts::new(),
         port_range: (1, 2),
         address: "127.0.0.1".to_owned(),

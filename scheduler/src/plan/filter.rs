@@ -3,7 +3,7 @@
 use std::fmt;
 
 use api::amounts::written;
-use api::node::NodePhase;
+use api::node::{NodePhase, Trouble};
 use api::placement::{Constraint, Test};
 use api::room::{self, HostPort, Misfit};
 
@@ -18,6 +18,8 @@ pub enum Rejection<'a> {
     Lost,
     /// Its agent has a problem, or was never heard from.
     NotReady,
+    /// Something keeps it from taking tasks.
+    Trouble(Trouble),
     /// A user has cordoned it.
     Cordoned,
     /// Its tasks are being moved to other nodes.
@@ -91,6 +93,7 @@ impl Rejection<'_> {
             | Rejection::AtMaxPerNode(_) => true,
             Rejection::Lost
             | Rejection::NotReady
+            | Rejection::Trouble(_)
             | Rejection::Cordoned
             | Rejection::Draining
             | Rejection::Deleting
@@ -112,6 +115,7 @@ impl Rejection<'_> {
         let why = match self {
             Rejection::Lost => "lost".to_owned(),
             Rejection::NotReady => "not ready".to_owned(),
+            Rejection::Trouble(trouble) => format!("{have} {trouble}"),
             Rejection::Cordoned => "cordoned".to_owned(),
             Rejection::Draining => "being drained".to_owned(),
             Rejection::Deleting => "being deleted".to_owned(),
@@ -198,7 +202,10 @@ fn is_schedulable<'a>(node: &NodeState) -> Result<(), Rejection<'a>> {
     };
     match object.phase() {
         NodePhase::Lost => Err(Rejection::Lost),
-        NodePhase::NotReady => Err(Rejection::NotReady),
+        NodePhase::NotReady => {
+            let trouble = object.status.trouble.filter(|_| !object.is_silent());
+            Err(trouble.map_or(Rejection::NotReady, Rejection::Trouble))
+        }
         NodePhase::Cordoned => Err(Rejection::Cordoned),
         NodePhase::Draining => Err(Rejection::Draining),
         NodePhase::Ready if object.is_schedulable() => Ok(()),
@@ -292,7 +299,12 @@ mod tests {
     fn after<'a>(rejection: &Rejection<'_>, constraint: &'a Constraint) -> Option<Rejection<'a>> {
         Some(match rejection {
             Rejection::Lost => Rejection::NotReady,
-            Rejection::NotReady => Rejection::Cordoned,
+            Rejection::NotReady => Rejection::Trouble(Trouble::DiskPressure),
+            Rejection::Trouble(Trouble::DiskPressure) => {
+                Rejection::Trouble(Trouble::MemoryPressure)
+            }
+            Rejection::Trouble(Trouble::MemoryPressure) => Rejection::Trouble(Trouble::EngineDown),
+            Rejection::Trouble(Trouble::EngineDown) => Rejection::Cordoned,
             Rejection::Cordoned => Rejection::Draining,
             Rejection::Draining => Rejection::Deleting,
             Rejection::Deleting => Rejection::NotInNodes,

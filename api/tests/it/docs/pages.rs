@@ -513,6 +513,7 @@ const NODE: Page = Page {
             fields: &[
                 "phase",
                 "problem",
+                "trouble",
                 "lost",
                 "silentSince",
                 "held",
@@ -528,9 +529,10 @@ const NODE: Page = Page {
                 "conditions",
                 "agentLabels",
                 "agentTaints",
+                "agent",
                 "bootId",
             ],
-            values: &["phase", "drain.state"],
+            values: &["phase", "trouble", "drain.state"],
             ..EMPTY
         },
     ],

@@ -2,6 +2,7 @@
 
 mod room;
 mod sets;
+mod taints;
 
 use expect_test::{Expect, expect};
 
@@ -111,70 +112,6 @@ fn every_constraint_says_its_part() {
             web-0: 0 of 9 nodes: 2 not ready, 1 lost, 1 not listed in placement.nodes, 1 not disk = ssd, 1 not gen >= 3, 1 spot, 1 not zone in (a, c), 1 does not serve data
             --
             web-1: 0 of 9 nodes: 6 without gpu, 2 not ready, 1 lost
-        "#]],
-    );
-}
-
-#[test]
-fn a_taint_keeps_away_what_does_not_tolerate_it() {
-    check(
-        "
-        node a cpu=2 taint=dedicated=gpu:NoSchedule
-        node b cpu=2 taint=dedicated=gpu:NoExecute taint=spot:NoSchedule
-        node c cpu=2 taint=spot:PreferNoSchedule
-        template t cpu=2
-        template u cpu=2 tolerate=dedicated:gpu
-        template v cpu=2 tolerate=dedicated:* tolerate=spot:
-        task t-0 job=t
-        place
-        task t-1 job=t
-        place
-        task u-0 of=u job=u
-        task u-1 of=u job=u
-        place
-        task v-0 of=v job=v
-        place
-        node c cpu=2
-        node b cpu=2
-        place
-        ",
-        expect![[r#"
-            t-0 -> c
-            --
-            t-1: 0 of 3 nodes: 2 taint dedicated=gpu, 1 has cpu < 2
-            --
-            u-0 -> a
-            u-1: 0 of 3 nodes: 2 have cpu < 2, 1 taint spot
-            --
-            v-0 -> b
-            --
-            t-1: 0 of 3 nodes: 2 have cpu < 2, 1 taint dedicated=gpu
-            u-1: 0 of 3 nodes: 3 have cpu < 2
-        "#]],
-    );
-}
-
-#[test]
-fn a_node_that_is_to_be_avoided_is_used_when_the_others_are_full() {
-    check(
-        "
-        node a cpu=4 taint=spot:PreferNoSchedule
-        node b cpu=2
-        template t cpu=1
-        template u cpu=1 tolerate=spot:*
-        task t-0 job=t
-        task t-1 job=t
-        task t-2 job=t
-        place
-        task u-0 of=u job=u
-        place
-        ",
-        expect![[r#"
-            t-0 -> b
-            t-1 -> b
-            t-2 -> a
-            --
-            u-0 -> a
         "#]],
     );
 }
