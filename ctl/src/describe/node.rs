@@ -21,9 +21,10 @@ pub fn text(node: &Node, tasks: &[Task], templates: &[TaskTemplate], now: Timest
     sheet.line(&format!("Node {}: {}, {age} old{deleting}", node.name(), node.phase()));
     let why = node.row(now).pop().unwrap_or_default();
     sheet.field("Why", &why);
-    let drain = node.drain().filter(|_| node.is_draining());
-    let waits_for = drain.and_then(|drain| drain.waits_for.as_deref());
-    sheet.field("Waits for", waits_for.unwrap_or_default());
+    if let Some(waits_for) = node.drain().and_then(|drain| drain.waits_for.as_deref()) {
+        let what = if node.is_draining() { "Waiting" } else { "Left" };
+        sheet.field(what, waits_for);
+    }
     let taints: Vec<String> = node.spec.taints.iter().map(ToString::to_string).collect();
     sheet.field("Taints", &taints.join(", "));
     let machine = [&info.os, &info.arch, &info.kernel];

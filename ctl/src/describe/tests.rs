@@ -305,6 +305,34 @@ fn a_node_tells_what_is_taken_and_by_whom() {
 }
 
 #[test]
+fn a_node_that_is_drained_tells_what_it_waits_for() {
+    let request = json!({"by": "ops"});
+    let node = object(json!({
+        "metadata": {"name": "n1", "creationTimestamp": "2025-12-31T12:00:00Z"},
+        "spec": {
+            "unschedulable": true, "drain": request,
+            "taints": [{"key": "dedicated", "value": "gpu", "effect": "NoSchedule"}],
+        },
+        "status": {
+            "readySince": "2025-12-31T12:00:00Z",
+            "drain": {
+                "request": request, "state": "Progressing", "startedAt": "2026-01-02T11:00:00Z",
+                "total": 3, "remaining": 2, "waitsFor": "2 tasks of service shop/web",
+            },
+        },
+    }));
+    check(
+        &node::text(&node, &[], &[], now()),
+        &expect![[r#"
+            Node n1: Draining, 2d old
+            Why:      1 of 3 moved; by ops
+            Waiting:  2 tasks of service shop/web
+            Taints:   dedicated=gpu:NoSchedule
+        "#]],
+    );
+}
+
+#[test]
 fn a_partition_set_tells_where_its_replicas_are_and_the_tasks_beside_them() {
     let set = object(json!({
         "metadata": {"name": "mydb", "namespace": "media"},

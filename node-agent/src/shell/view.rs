@@ -215,7 +215,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(VIEW_SOCKET);
         std::fs::write(&path, "left by a former agent").unwrap();
-        let tasks = base::Tasks::new("test");
+        let tasks = Tasks::new("test");
         let (events, mut news) = mpsc::channel(8);
         tasks.spawn("view", serve(path.clone(), events));
         tasks.spawn("agent", async move {

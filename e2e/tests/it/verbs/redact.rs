@@ -61,7 +61,7 @@ pub(crate) fn redacted(line: &str, text: &str) -> String {
         }
         in_events = (in_events && !line.is_empty()) || line == "Events:";
         let is_of_machine =
-            ["Machine:", "Agent:", "Images:"].iter().any(|label| line.starts_with(label));
+            ["Machine:", "Host:", "Agent:", "Images:"].iter().any(|label| line.starts_with(label));
         // Which there are by now is a matter of time.
         if is_of_machine || (in_events && line != "Events:") {
             continue;
