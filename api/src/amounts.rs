@@ -15,6 +15,14 @@ use crate::violation::nearest;
 pub const CPU: &str = "cpu";
 /// The resource that is counted in bytes.
 pub const MEMORY: &str = "memory";
+/// The resource that is counted in graphics processors.
+pub const GPU: &str = "gpu";
+/// The limit on memory and swap together, in bytes.
+pub const MEMORY_SWAP: &str = "memory-swap";
+/// The limit on the number of processes and threads.
+pub const PIDS: &str = "pids";
+/// Resources that are limited and that nodes do not count, so that nothing is reserved of them.
+pub const LIMITS_ONLY: [&str; 2] = [MEMORY_SWAP, PIDS];
 
 /// Largest amount of cpu, in thousandths of a core: 100,000 cores.
 const CPU_MILLI_MAX: u64 = 100_000_000;
@@ -50,14 +58,14 @@ pub fn problem(resource: &str, quantity: &Quantity) -> Option<(String, Option<St
     if resource != CPU && !milli.is_multiple_of(1000) {
         let text = quantity.to_string();
         let hint = text.strip_suffix('m').map(|number| format!("did you mean {number}Mi?"));
-        let memory = resource == MEMORY;
+        let memory = resource == MEMORY || resource == MEMORY_SWAP;
         let of = if memory { " of bytes" } else { "" };
         let why = format!("{quantity} is not a whole number{of}");
         return Some((why, hint.filter(|_| memory)));
     }
     let (amount, max) = match resource {
         CPU => (milli, CPU_MILLI_MAX),
-        MEMORY => (quantity.whole(), MEMORY_BYTES_MAX),
+        MEMORY | MEMORY_SWAP => (quantity.whole(), MEMORY_BYTES_MAX),
         _ => (quantity.whole(), AMOUNT_MAX),
     };
     (amount > max).then(|| (format!("{quantity} is more than any node can have"), None))

@@ -21,7 +21,7 @@ use crate::workflow::HISTORY;
 type Document = Map<String, Value>;
 
 /// The fields of a template in the order of its type. A test compares the two.
-const TEMPLATE: [&str; 13] = [
+const TEMPLATE: [&str; 23] = [
     "image",
     "imagePullPolicy",
     "command",
@@ -34,12 +34,29 @@ const TEMPLATE: [&str; 13] = [
     "terminationGracePeriodSeconds",
     "stopSignal",
     "networkMode",
+    "hostname",
+    "dns",
+    "hostAliases",
+    "hostPID",
+    "runtime",
+    "devices",
+    "sysctls",
+    "ulimits",
+    "securityContext",
+    "logs",
     "labels",
 ];
 const ENV: [&str; 2] = ["name", "value"];
-const RESOURCES: [&str; 2] = ["requests", "limits"];
+const RESOURCES: [&str; 3] = ["requests", "limits", "cpuset"];
 const PORT: [&str; 5] = ["name", "containerPort", "hostPort", "hostIP", "protocol"];
-const MOUNT: [&str; 5] = ["path", "hostPath", "tmpfs", "readOnly", "create"];
+const MOUNT: [&str; 6] = ["path", "hostPath", "volume", "tmpfs", "readOnly", "create"];
+const HOST_ALIAS: [&str; 2] = ["ip", "hostnames"];
+const SYSCTL: [&str; 2] = ["name", "value"];
+const ULIMIT: [&str; 3] = ["name", "soft", "hard"];
+const SECURITY: [&str; 5] =
+    ["runAsUser", "readOnlyRootFilesystem", "privileged", "capabilities", "securityOpt"];
+const CAPABILITIES: [&str; 2] = ["add", "drop"];
+const LOGS: [&str; 2] = ["maxSize", "keep"];
 const PLACEMENT: [&str; 7] =
     ["nodes", "nodeSelector", "constraints", "preferences", "near", "tolerations", "onNodeLoss"];
 const TOLERATION: [&str; 5] = ["key", "operator", "value", "effect", "tolerationSeconds"];
@@ -171,9 +188,6 @@ pub fn workflow(document: &mut Document) {
 /// that apply where the document says nothing: a field that `under` sets is kept even if it has the
 /// built-in default, because leaving it out would mean the value of `under`.
 fn job(document: &mut Document, under: &Document) {
-    let part = |under: &Document, field: &str| {
-        under.get(field).and_then(Value::as_object).cloned().unwrap_or_default()
-    };
     if let Some(own) = document.get_mut("template").and_then(Value::as_object_mut) {
         template(own, &part(under, "template"));
     }
@@ -262,6 +276,7 @@ pub fn template(document: &mut Document, under: &Document) {
         }
         order(entry, &MOUNT);
     }
+    host_parts(document, under);
     if let Some(labels) = document.get_mut("labels").and_then(Value::as_object_mut) {
         labels.sort_keys();
     }
@@ -275,10 +290,53 @@ pub fn template(document: &mut Document, under: &Document) {
         ("env", json!([])),
         ("ports", json!([])),
         ("mounts", json!([])),
+        ("dns", json!([])),
+        ("hostAliases", json!([])),
+        ("hostPID", json!(false)),
+        ("devices", json!([])),
+        ("sysctls", json!([])),
+        ("ulimits", json!([])),
+        ("securityContext", json!({})),
+        ("logs", json!({})),
         ("labels", json!({})),
     ];
     leave_out(document, &defaults, under);
     order(document, &TEMPLATE);
+}
+
+/// A map in a document; empty if it is not there.
+fn part(document: &Document, field: &str) -> Document {
+    document.get(field).and_then(Value::as_object).cloned().unwrap_or_default()
+}
+
+/// The parts of a template that say what a container has of its host.
+fn host_parts(document: &mut Document, under: &Document) {
+    for (list, fields) in
+        [("hostAliases", &HOST_ALIAS[..]), ("sysctls", &SYSCTL[..]), ("ulimits", &ULIMIT[..])]
+    {
+        entries(document, list).for_each(|entry| order(entry, fields));
+    }
+    let below = part(under, "securityContext");
+    if let Some(security) = document.get_mut("securityContext").and_then(Value::as_object_mut) {
+        if let Some(own) = security.get_mut("capabilities").and_then(Value::as_object_mut) {
+            let defaults = [("add", json!([])), ("drop", json!([]))];
+            leave_out(own, &defaults, &part(&below, "capabilities"));
+            order(own, &CAPABILITIES);
+        }
+        let defaults = [
+            ("readOnlyRootFilesystem", json!(false)),
+            ("privileged", json!(false)),
+            ("capabilities", json!({})),
+            ("securityOpt", json!([])),
+        ];
+        leave_out(security, &defaults, &below);
+        order(security, &SECURITY);
+    }
+    if let Some(logs) = document.get_mut("logs").and_then(Value::as_object_mut) {
+        logs.get_mut("maxSize").into_iter().for_each(quantity);
+        logs.get_mut("keep").into_iter().for_each(duration);
+        order(logs, &LOGS);
+    }
 }
 
 /// A placement, or a partial one that is merged over `under`.
@@ -396,6 +454,15 @@ mod tests {
             (format!("{template}/resources/properties"), &RESOURCES[..]),
             (format!("{template}/ports/items/properties"), &PORT[..]),
             (format!("{template}/mounts/items/properties"), &MOUNT[..]),
+            (format!("{template}/hostAliases/items/properties"), &HOST_ALIAS[..]),
+            (format!("{template}/sysctls/items/properties"), &SYSCTL[..]),
+            (format!("{template}/ulimits/items/properties"), &ULIMIT[..]),
+            (format!("{template}/securityContext/properties"), &SECURITY[..]),
+            (
+                format!("{template}/securityContext/properties/capabilities/properties"),
+                &CAPABILITIES[..],
+            ),
+            (format!("{template}/logs/properties"), &LOGS[..]),
             (placement.to_owned(), &PLACEMENT[..]),
             (format!("{placement}/preferences/items/properties"), &PREFERENCE[..]),
             (format!("{placement}/near/items/properties"), &NEAR[..]),

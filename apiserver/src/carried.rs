@@ -72,8 +72,8 @@ fn change(object: Value, before: &Value, after: &Value) -> Value {
 
 /// Fields by which an item of a list is identified, the first one that it has. The other items have
 /// no name; a test has the list of our lists that hold such items.
-const NAMES: [&str; 9] =
-    ["name", "type", "uid", "attempt", "number", "reason", "path", "job", "node"];
+const NAMES: [&str; 10] =
+    ["name", "type", "uid", "attempt", "number", "reason", "path", "job", "node", "ip"];
 
 /// The changed items of a list. Items move when others are added or removed, so each one has to be
 /// found again in the list before the change (see [`origins`]), whose unknown fields it keeps.

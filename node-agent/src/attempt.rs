@@ -48,6 +48,9 @@ pub struct Attempt {
     /// not here is held with both protocols on all addresses.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub fixed_ports: BTreeMap<String, HostPort>,
+    /// Numbers of the node's graphics processors that it holds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<u32>,
     /// How it has to be stopped.
     #[serde(default)]
     pub manner: Manner,
@@ -285,6 +288,7 @@ impl Attempt {
             requests,
             ports,
             fixed_ports,
+            gpus,
             manner,
             in_place,
             progress,
@@ -293,7 +297,7 @@ impl Attempt {
         } = self;
         (identity, binding, requests, ports)
             == (&other.identity, &other.binding, &other.requests, &other.ports)
-            && (fixed_ports, manner) == (&other.fixed_ports, &other.manner)
+            && (fixed_ports, gpus, manner) == (&other.fixed_ports, &other.gpus, &other.manner)
             && (in_place, progress, unsent) == (&other.in_place, &other.progress, &other.unsent)
     }
 
@@ -305,6 +309,7 @@ impl Attempt {
             requests: Amounts::new(),
             ports: BTreeMap::new(),
             fixed_ports: BTreeMap::new(),
+            gpus: Vec::new(),
             manner: Manner::default(),
             in_place: None,
             progress,

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use api::amounts::{CPU, MEMORY, amount};
+use api::amounts::{CPU, MEMORY, MEMORY_SWAP, PIDS, amount};
 use api::substitute::{NodeNames, for_node};
 use api::task_template::TaskTemplateSpec;
 use api::template::{ImagePullPolicy, Protocol, Template};
-use api::{Kind as _, KindId, Task, Violation};
+use api::{Kind as _, KindId, Task, Violation, labels};
 
 use crate::engine::{
-    ContainerSpec, Identity, Mount, MountSource, Port, Protocol as EngineProtocol, PullPolicy,
-    Resources, Signal,
+    ContainerSpec, HostSettings, Identity, LOG_BYTES_MAX, LogLimits, Mount, MountSource, Port,
+    Protocol as EngineProtocol, PullPolicy, Resources, Signal,
 };
 
 /// The properties of the node that go into a container.
@@ -33,14 +33,24 @@ pub fn merged(task: &Task, template: &TaskTemplateSpec) -> Result<Template, Stri
     api::merge::template(&template.template, over).map_err(|found| sentence(&found))
 }
 
-/// The specification for the engine, with these node ports. The error is a sentence.
+/// What an attempt was given of its node.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    /// Node ports by the names of the ports.
+    pub ports: &'a BTreeMap<String, u16>,
+    /// Numbers of graphics processors.
+    pub gpus: &'a [u32],
+}
+
+/// The specification for the engine, with what the attempt was given. The error is a sentence.
 pub fn container_spec(
     identity: &Identity,
     (task, template): (&Task, &TaskTemplateSpec),
     merged: &Template,
-    host_ports: &BTreeMap<String, u16>,
+    given: Given<'_>,
     host: &HostInfo<'_>,
 ) -> Result<ContainerSpec, String> {
+    let host_ports = given.ports;
     let listens = listens_on(merged, host_ports, host);
     let ours = environment(task, template, host_ports, &listens, host);
     let names = NodeNames {
@@ -76,7 +86,29 @@ pub fn container_spec(
         stop_signal: stop_signal(&template)?,
         grace: Duration::from_secs(template.grace_seconds().into()),
         network_mode: template.network_mode.clone(),
+        logs: log_limits(&template),
+        host: host_settings(template, given.gpus),
     })
+}
+
+fn log_limits(template: &Template) -> LogLimits {
+    let bytes_max = template.logs.max_size.as_ref().map_or(LOG_BYTES_MAX, |size| size.whole());
+    LogLimits { bytes_max, keep: template.logs.keep.map(api::duration::Duration::get) }
+}
+
+pub(crate) fn host_settings(template: Template, gpus: &[u32]) -> HostSettings {
+    HostSettings {
+        hostname: template.hostname,
+        dns: template.dns,
+        host_aliases: template.host_aliases,
+        host_pid: template.host_pid,
+        runtime: template.runtime,
+        devices: template.devices,
+        sysctls: template.sysctls,
+        ulimits: template.ulimits,
+        security: template.security_context,
+        gpus: gpus.to_vec(),
+    }
 }
 
 /// The stop signal of a container of this template.
@@ -130,6 +162,8 @@ fn environment(
     let mut env: BTreeMap<String, String> = [
         ("NAMESPACE", task.namespace().to_owned()),
         ("JOB", template.owner.name_as(KindId::Job).to_owned()),
+        ("SERVICE", template.owner.name_as(KindId::Service).to_owned()),
+        ("REVISION", revision_of_service(task, template)),
         ("RUN", template.run.clone()),
         ("TASK", task.name().to_owned()),
         ("INDEX", task.spec.index.to_string()),
@@ -150,6 +184,15 @@ fn environment(
     env
 }
 
+/// The revision of the service that a task belongs to; empty for any other task.
+fn revision_of_service(task: &Task, template: &TaskTemplateSpec) -> String {
+    if template.owner.name_as(KindId::Service).is_empty() {
+        return String::new();
+    }
+    let labels = task.metadata.labels.as_ref();
+    labels.and_then(|labels| labels.get(labels::REVISION)).cloned().unwrap_or_default()
+}
+
 fn resources(template: &Template) -> Resources {
     let wanted = &template.resources;
     let of = |list: &BTreeMap<String, api::amounts::Quantity>, name: &str| {
@@ -159,6 +202,9 @@ fn resources(template: &Template) -> Resources {
         cpu_request_millis: of(&wanted.requests, CPU),
         cpu_limit_millis: of(&wanted.limits, CPU),
         memory_limit_bytes: of(&wanted.limits, MEMORY),
+        memory_swap_bytes: of(&wanted.limits, MEMORY_SWAP),
+        pids: of(&wanted.limits, PIDS),
+        cpuset: wanted.cpuset.clone(),
     }
 }
 
@@ -190,16 +236,19 @@ fn ports(
 }
 
 fn mount(mount: &api::template::Mount) -> Result<Mount, String> {
-    let source = match (&mount.host_path, &mount.tmpfs) {
-        (Some(host_path), _) => MountSource::HostPath {
+    let source = match (&mount.host_path, &mount.volume, &mount.tmpfs) {
+        (Some(host_path), _, _) => MountSource::HostPath {
             host_path: PathBuf::from(host_path),
             read_only: mount.read_only,
             create: mount.create,
         },
-        (None, Some(tmpfs)) => {
+        (None, Some(volume), _) => {
+            MountSource::Volume { name: volume.clone(), read_only: mount.read_only }
+        }
+        (None, None, Some(tmpfs)) => {
             MountSource::Tmpfs { size_bytes: tmpfs.size.as_ref().map(|size| size.whole()) }
         }
-        (None, None) => return Err(format!("mount {} has no source", mount.path)),
+        (None, None, None) => return Err(format!("mount {} has no source", mount.path)),
     };
     Ok(Mount { path: PathBuf::from(&mount.path), source })
 }
@@ -227,5 +276,24 @@ mod tests {
         let mut documented: Vec<&str> = ENVIRONMENT.iter().map(|it| it.name).collect();
         documented.sort_unstable();
         assert_eq!(env.keys().map(String::as_str).collect::<Vec<_>>(), documented);
+    }
+
+    #[test]
+    fn a_program_of_a_service_knows_its_revision() {
+        let env_in = |kind: &str| {
+            let labels = json!({ "heliox.dev/revision": "7" });
+            let metadata = json!({ "name": "web-7-0", "labels": labels });
+            let task = json!({ "metadata": metadata, "spec": { "template": "a" } });
+            let template =
+                json!({ "owner": { "kind": kind, "name": "web" }, "template": { "image": "x" } });
+            let host = HostInfo { node: "n1", address: "127.0.0.1", own_network: false };
+            let (task, template): (Task, TaskTemplateSpec) =
+                (serde_json::from_value(task).unwrap(), serde_json::from_value(template).unwrap());
+            let ports = BTreeMap::new();
+            let env = environment(&task, &template, &ports, &ports, &host);
+            ["JOB", "SERVICE", "REVISION"].map(|name| env[&format!("HELIOX_{name}")].clone())
+        };
+        assert_eq!(env_in("Service"), ["", "web", "7"]);
+        assert_eq!(env_in("Job"), ["web", "", ""]);
     }
 }

@@ -21,6 +21,8 @@ use crate::attempt::Attempt;
 pub(crate) struct Taken {
     /// Sums in a type that cannot overflow.
     amounts: BTreeMap<String, u128>,
+    /// Numbers of graphics processors that running attempts hold, each with how many hold it.
+    gpus: BTreeMap<u32, u32>,
     /// Ports held by running attempts.
     held: Ports,
     /// Ports held by running attempts, and by ended ones that were not removed yet.
@@ -39,6 +41,9 @@ struct Ports {
     words: Vec<u64>,
 }
 
+/// Most graphics processors of a node.
+const GPUS_MAX: u32 = 1 << 10;
+
 /// Words for all port numbers.
 const WORDS: usize = 1 << 10;
 
@@ -48,6 +53,9 @@ impl Taken {
         self.kept.add(attempt.host_ports());
         if attempt.holds() {
             self.held.add(attempt.host_ports());
+            for gpu in &attempt.gpus {
+                *self.gpus.entry(*gpu).or_default() += 1;
+            }
             for (resource, amount) in &attempt.requests {
                 *self.amounts.entry(resource.clone()).or_default() += u128::from(*amount);
             }
@@ -59,6 +67,13 @@ impl Taken {
         self.kept.take_back(attempt.host_ports());
         if attempt.holds() {
             self.held.take_back(attempt.host_ports());
+            for gpu in &attempt.gpus {
+                let Some(times) = self.gpus.get_mut(gpu) else { continue };
+                *times -= 1;
+                if *times == 0 {
+                    self.gpus.remove(gpu);
+                }
+            }
             for (resource, amount) in &attempt.requests {
                 let Some(sum) = self.amounts.get_mut(resource) else { continue };
                 *sum = sum.saturating_sub(u128::from(*amount));
@@ -203,6 +218,16 @@ impl<'a> Room<'a> {
         Ok(given)
     }
 
+    /// So many graphics processors that no attempt holds, those with the lowest numbers. That there are
+    /// so many follows from what the node offers.
+    pub(crate) fn allot_gpus(&self, count: u64) -> Vec<u32> {
+        let times = |taken: &Taken, gpu: u32| taken.gpus.get(&gpu).copied().unwrap_or(0);
+        let is_free = |gpu: &u32| {
+            times(self.taken, *gpu) + times(&self.more, *gpu) <= times(&self.less, *gpu)
+        };
+        (0..GPUS_MAX).filter(is_free).take(usize::try_from(count).unwrap_or(usize::MAX)).collect()
+    }
+
     /// The same with other numbers for the ports that come from the range.
     pub(crate) fn allot_others(
         &self,
@@ -342,6 +367,29 @@ mod tests {
 
     fn starting() -> Progress {
         Progress::Starting { since: Timestamp::UNIX_EPOCH }
+    }
+
+    #[test]
+    fn no_two_attempts_are_given_the_same_graphics_processor() {
+        let with = |gpus: &[u32], progress| {
+            let mut attempt = attempt(&[], progress);
+            attempt.gpus = gpus.to_vec();
+            attempt
+        };
+        let mut taken = Taken::default();
+        let first = with(&[0, 2], starting());
+        taken.add(&first);
+        taken.add(&with(&[1], Progress::Ended));
+        let capacity = Amounts::new();
+        let offer = Offer { capacity: &capacity, port_range: (20_000, 20_001) };
+        let mut room = Room::beside(&taken, offer);
+        assert_eq!(room.allot_gpus(2), [1, 3], "what has ended holds none");
+        room.replace(None, Some(&with(&[1, 3], starting())));
+        assert_eq!(room.allot_gpus(1), [4], "what the same plan has given is taken");
+        room.replace(Some(&first), None);
+        assert_eq!(room.allot_gpus(2), [0, 2]);
+        taken.take_back(&first);
+        assert_eq!(Room::beside(&taken, offer).allot_gpus(1), [0]);
     }
 
     fn ports(wanted: &[Option<u16>]) -> Vec<Port> {

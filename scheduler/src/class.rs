@@ -254,7 +254,15 @@ mod tests {
     /// A value for a field of a template that differs from what a template has that says nothing.
     fn other(field: &str) -> Value {
         match field {
-            "image" | "workingDir" => json!("other"),
+            "image" | "workingDir" | "hostname" | "runtime" => json!("other"),
+            "dns" => json!(["10.0.0.7"]),
+            "hostAliases" => json!([{ "ip": "10.0.0.7", "hostnames": ["other"] }]),
+            "hostPID" => json!(true),
+            "devices" => json!(["/dev/other"]),
+            "sysctls" => json!([{ "name": "net.other", "value": "1" }]),
+            "ulimits" => json!([{ "name": "core", "soft": 7 }]),
+            "securityContext" => json!({ "runAsUser": 7 }),
+            "logs" => json!({ "keep": "7h" }),
             "stopSignal" => json!("SIGUSR1"),
             "imagePullPolicy" => json!("Always"),
             "networkMode" => json!("host"),

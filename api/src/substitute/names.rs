@@ -41,9 +41,11 @@ pub const OF_TASK: [Name; 9] = [
 ];
 
 /// Variables in the environment of every program.
-pub const ENVIRONMENT: [Name; 11] = [
+pub const ENVIRONMENT: [Name; 13] = [
     name("HELIOX_NAMESPACE", "Namespace of the task."),
-    name("HELIOX_JOB", "Name of the job."),
+    name("HELIOX_JOB", "Name of the job; empty in a service."),
+    name("HELIOX_SERVICE", "Name of the service; empty in a job."),
+    name("HELIOX_REVISION", "Number of the service's revision; empty in a job."),
     name("HELIOX_RUN", "Name of the workflow run; empty if the job does not belong to one."),
     name("HELIOX_TASK", "Same as `$(task.name)`."),
     name("HELIOX_INDEX", "Same as `$(task.index)`."),

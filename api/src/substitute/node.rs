@@ -86,6 +86,9 @@ pub fn for_node(template: &Template, names: &NodeNames<'_>) -> Result<Template, 
         ("workingDir", &mut next.working_dir),
         ("networkMode", &mut next.network_mode),
         ("stopSignal", &mut next.stop_signal),
+        ("hostname", &mut next.hostname),
+        ("runtime", &mut next.runtime),
+        ("resources.cpuset", &mut next.resources.cpuset),
     ] {
         if let Some(text) = text {
             stage.text(text, || field.to_owned());
@@ -96,7 +99,11 @@ pub fn for_node(template: &Template, names: &NodeNames<'_>) -> Result<Template, 
         if let Some(path) = &mut mount.host_path {
             stage.text(path, || format!("mounts[{index}].hostPath"));
         }
+        if let Some(volume) = &mut mount.volume {
+            stage.text(volume, || format!("mounts[{index}].volume"));
+        }
     }
+    stage.host_parts(&mut next);
     for (key, text) in &mut next.labels {
         stage.text(text, || format!("labels[{key:?}]"));
     }
@@ -122,6 +129,29 @@ struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// Substitutes what says what the container has of its host.
+    fn host_parts(&mut self, next: &mut Template) {
+        let options = &mut next.security_context.security_opt;
+        for (list, texts) in [
+            ("dns", &mut next.dns),
+            ("devices", &mut next.devices),
+            ("securityContext.securityOpt", options),
+        ] {
+            for (index, text) in texts.iter_mut().enumerate() {
+                self.text(text, || format!("{list}[{index}]"));
+            }
+        }
+        for (index, alias) in next.host_aliases.iter_mut().enumerate() {
+            self.text(&mut alias.ip, || format!("hostAliases[{index}].ip"));
+            for (nth, name) in alias.hostnames.iter_mut().enumerate() {
+                self.text(name, || format!("hostAliases[{index}].hostnames[{nth}]"));
+            }
+        }
+        for (index, sysctl) in next.sysctls.iter_mut().enumerate() {
+            self.text(&mut sysctl.value, || format!("sysctls[{index}].value"));
+        }
+    }
+
     fn text(&mut self, text: &mut String, path: impl Fn() -> String) {
         self.put_in(text, self.room, path);
     }

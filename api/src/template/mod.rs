@@ -1,5 +1,6 @@
 //! The template: what one container is made from.
 
+mod host;
 mod validate;
 
 use std::collections::BTreeMap;
@@ -7,8 +8,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::amounts::{Amounts, Quantity, amounts};
+use crate::amounts::{Amounts, GPU, LIMITS_ONLY, Quantity, amounts};
+use crate::duration::Duration;
 
+pub use host::{Capabilities, Device, HostAlias, SecurityContext, Sysctl, Ulimit};
 pub use validate::GRACE_SECONDS_MAX;
 pub(crate) use validate::validate;
 
@@ -56,6 +59,44 @@ pub struct Template {
     /// network. Default bridge. The process runtime ignores it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_mode: Option<String>,
+    /// Host name that the container sees. Default: one that the engine makes up; with `networkMode:
+    /// host`, the node's. The process runtime ignores it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// IP addresses of the name servers that the container asks, at most 3. Default: the node's. Not
+    /// available with the process runtime.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dns: Vec<String>,
+    /// Further names in the container's `/etc/hosts`. Not available with the process runtime.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_aliases: Vec<HostAlias>,
+    /// Whether the container sees the processes of the node. Default false. With the process runtime
+    /// it always does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "hostPID")]
+    pub host_pid: bool,
+    /// Name of the Docker runtime that starts the container, for example `nvidia`; the node's engine
+    /// must have it. Default: the engine's; for a template that requests `gpu`, `nvidia` where the
+    /// engine has it. Not available with the process runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Devices of the node that the container may use: `/dev/fuse`, `/dev/sda:/dev/xvda`, or with
+    /// permissions `/dev/sda:/dev/xvda:r` (default `rwm`: read, write, make). The process runtime
+    /// has no other path for them, and restricts nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub devices: Vec<String>,
+    /// Kernel parameters of the container. Not available with the process runtime.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sysctls: Vec<Sysctl>,
+    /// Limits of the kernel for each process of the container. Not available with the process
+    /// runtime.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ulimits: Vec<Ulimit>,
+    /// Rights of the container's processes.
+    #[serde(default, skip_serializing_if = "SecurityContext::is_empty")]
+    pub security_context: SecurityContext,
+    /// How much is kept of what the container writes, and for how long.
+    #[serde(default, skip_serializing_if = "Logs::is_empty")]
+    pub logs: Logs,
     /// Labels that are set on the Task object and on the container. Keys under `heliox.dev/` are
     /// reserved.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -75,8 +116,14 @@ impl Template {
     /// is made.
     pub fn requests(&self) -> Amounts {
         let mut wanted = amounts(&self.resources.limits);
+        wanted.retain(|name, _| !LIMITS_ONLY.contains(&name.as_str()));
         wanted.extend(amounts(&self.resources.requests));
         wanted
+    }
+
+    /// How many GPUs it is given.
+    pub fn gpus(&self) -> u64 {
+        self.requests().get(GPU).copied().unwrap_or(0)
     }
 }
 
@@ -104,8 +151,9 @@ pub struct EnvVar {
     pub value: String,
 }
 
-/// Resources of a container by name: `cpu`, `memory`, or any other that a node offers. The process
-/// runtime enforces no limits.
+/// Resources of a container by name: `cpu`, `memory`, `gpu`, or any other that a node offers. With
+/// Docker a container that requests `gpu` is given so many GPUs of the node, which no other task has
+/// at the same time. The process runtime enforces no limits.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Resources {
@@ -114,15 +162,19 @@ pub struct Resources {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub requests: BTreeMap<String, Quantity>,
     /// Amounts that the container may use at most. A container that exceeds its memory limit is
-    /// killed (OOMKilled).
+    /// killed (OOMKilled). `pids` limits its processes and threads, `memory-swap` its memory and swap
+    /// together (default: the memory limit, so that it may use no swap); nodes do not count these two.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub limits: BTreeMap<String, Quantity>,
+    /// Processors that the container may use, for example `0-3` or `0,2`. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpuset: Option<String>,
 }
 
 impl Resources {
-    /// Whether neither requests nor limits are set.
+    /// Whether nothing is set.
     pub fn is_empty(&self) -> bool {
-        self.requests.is_empty() && self.limits.is_empty()
+        self.requests.is_empty() && self.limits.is_empty() && self.cpuset.is_none()
     }
 }
 
@@ -172,8 +224,8 @@ impl Protocol {
     }
 }
 
-/// A path in the container that comes from outside it. Exactly one of `hostPath` and `tmpfs` is
-/// required.
+/// A path in the container that comes from outside it. Exactly one of `hostPath`, `volume` and
+/// `tmpfs` is required.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Mount {
@@ -183,6 +235,10 @@ pub struct Mount {
     /// same as `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_path: Option<String>,
+    /// Name of a Docker volume of the node. It is made if it does not exist, and stays when the task
+    /// is gone. Not available with the process runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
     /// Mount an empty file system in memory. Not available with the process runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tmpfs: Option<Tmpfs>,
@@ -202,4 +258,25 @@ pub struct Tmpfs {
     /// Maximum size, for example `16Mi`. Default: the engine's limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub size: Option<Quantity>,
+}
+
+/// How much is kept of what a container writes.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Logs {
+    /// Most bytes that are kept of one container, from 256Ki to 1Gi; the oldest lines are deleted.
+    /// Default 64Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_size: Option<Quantity>,
+    /// How long its log is kept after the container is gone, at most 720h (30 days). Default 24h. The
+    /// oldest logs of a node are deleted earlier where all of them together take more than 10Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<Duration>,
+}
+
+impl Logs {
+    /// Whether it says nothing.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
 }

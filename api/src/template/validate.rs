@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{EnvVar, Mount, Port, Resources, Template};
-use crate::amounts::{self, Quantity};
+use super::{EnvVar, Logs, Mount, Port, Resources, Template, host};
+use crate::amounts::{self, LIMITS_ONLY, MEMORY, MEMORY_SWAP, Quantity};
 use crate::room::HostPort;
 use crate::violation::{Violation, duplicates, nearest};
 use crate::{metadata, names, substitute};
@@ -13,6 +13,16 @@ use crate::{metadata, names, substitute};
 const ENTRIES_MAX: usize = 1_000;
 /// Longest grace period: a day.
 pub const GRACE_SECONDS_MAX: u32 = 24 * 3600;
+/// Bounds of the size of a log. Less would be rotated away with nearly every line.
+const LOG_BYTES: std::ops::RangeInclusive<u64> = (256 << 10)..=(1 << 30);
+/// Longest time for which the log of a removed container is kept.
+const LOG_KEPT_HOURS_MAX: u64 = 30 * 24;
+/// Longest list of processors, in bytes.
+const CPUSET_BYTES_MAX: usize = 1_000;
+/// Longest name of a Docker volume, in characters.
+const VOLUME_CHARS_MAX: usize = 255;
+/// Highest number of a processor.
+const CPU_MAX: u32 = 8_191;
 /// Environment variables that Heliox sets.
 const OUR_ENV: &str = "HELIOX_";
 /// Labels that Heliox sets.
@@ -53,6 +63,12 @@ pub(crate) fn validate(template: &Template, path: &str, found: &mut Vec<Violatio
         ("env", template.env.len()),
         ("ports", template.ports.len()),
         ("mounts", template.mounts.len()),
+        ("dns", template.dns.len()),
+        ("hostAliases", template.host_aliases.len()),
+        ("devices", template.devices.len()),
+        ("sysctls", template.sysctls.len()),
+        ("ulimits", template.ulimits.len()),
+        ("securityContext.securityOpt", template.security_context.security_opt.len()),
     ];
     for (field, count) in lists.into_iter().filter(|(_, count)| *count > ENTRIES_MAX) {
         say(field, format!("{count} entries; at most {ENTRIES_MAX} are allowed"));
@@ -71,6 +87,8 @@ pub(crate) fn validate(template: &Template, path: &str, found: &mut Vec<Violatio
     resources(&template.resources, path, found);
     mounts(&template.mounts, path, found);
     ports(template, path, found);
+    host::validate(template, path, found);
+    logs(&template.logs, path, found);
     stop_signal(template, path, found);
     labels(template, path, found);
 }
@@ -127,6 +145,9 @@ fn resources(resources: &Resources, path: &str, found: &mut Vec<Violation>) {
             let at = format!("{path}.resources.{list}.{name}");
             if let Some(problem) = metadata::label_key_problem(name) {
                 found.push(Violation::new(at.clone(), problem));
+            } else if list == "requests" && LIMITS_ONLY.contains(&name.as_str()) {
+                let violation = Violation::new(at.clone(), "nodes do not count it");
+                found.push(violation.hint("write it under limits"));
             } else if let Some(meant) = amounts::meant(name) {
                 // The task would wait for ever, because no node offers such a resource.
                 let why = format!("unknown resource {name:?}");
@@ -145,6 +166,46 @@ fn resources(resources: &Resources, path: &str, found: &mut Vec<Violation>) {
             let why = format!("{request} is more than the limit {limit}");
             found.push(Violation::new(format!("{path}.resources.requests.{name}"), why));
         }
+    }
+    if let Some(swap) = resources.limits.get(MEMORY_SWAP) {
+        let why = match resources.limits.get(MEMORY) {
+            None => Some("it includes the memory: set limits.memory, too".to_owned()),
+            Some(memory) if swap.milli() < memory.milli() => {
+                Some(format!("{swap} is less than limits.memory {memory}, which it includes"))
+            }
+            Some(_) => None,
+        };
+        let at = format!("{path}.resources.limits.{MEMORY_SWAP}");
+        found.extend(why.map(|why| Violation::new(at, why)));
+    }
+    if let Some(cpuset) = &resources.cpuset
+        && !cpuset.contains("$(")
+        && !is_cpuset(cpuset)
+    {
+        let why = format!("{cpuset:?} is no list of processors; write for example 0-3 or 0,2");
+        found.push(Violation::new(format!("{path}.resources.cpuset"), why));
+    }
+}
+
+/// Whether it lists processors as the kernel does: `0-3,5`.
+fn is_cpuset(text: &str) -> bool {
+    let number = |text: &str| text.parse::<u32>().ok().filter(|number| *number <= CPU_MAX);
+    let is_part = |part: &str| match part.split_once('-') {
+        None => number(part).is_some(),
+        Some((first, last)) => {
+            number(first).zip(number(last)).is_some_and(|(first, last)| first <= last)
+        }
+    };
+    text.len() <= CPUSET_BYTES_MAX && !text.contains('+') && text.split(',').all(is_part)
+}
+
+fn logs(logs: &Logs, path: &str, found: &mut Vec<Violation>) {
+    if logs.max_size.as_ref().is_some_and(|size| !LOG_BYTES.contains(&size.whole())) {
+        found.push(Violation::new(format!("{path}.logs.maxSize"), "256Ki to 1Gi are allowed"));
+    }
+    if logs.keep.is_some_and(|keep| keep.get().as_secs() > LOG_KEPT_HOURS_MAX * 3600) {
+        let why = format!("at most {LOG_KEPT_HOURS_MAX}h (30 days) is allowed");
+        found.push(Violation::new(format!("{path}.logs.keep"), why));
     }
 }
 
@@ -174,34 +235,49 @@ fn mounts(mounts: &[Mount], path: &str, found: &mut Vec<Violation>) {
                 "the root directory cannot be a mount point",
             ));
         }
-        match (&mount.host_path, &mount.tmpfs) {
-            (Some(host), None) => {
-                if let Some(problem) = path_problem(host) {
-                    found.push(Violation::new(format!("{at}.hostPath"), problem));
-                }
-            }
-            (None, Some(tmpfs)) => {
-                if tmpfs.size.as_ref().is_some_and(|size| size.milli() == 0) {
-                    let why = "a size of 0 holds nothing";
-                    found.push(Violation::new(format!("{at}.tmpfs.size"), why));
-                }
-                if mount.create {
-                    let why = "only a hostPath can be created";
-                    found.push(Violation::new(format!("{at}.create"), why));
-                }
-            }
-            (None, None) => {
-                found.push(Violation::new(at, "one of hostPath and tmpfs is required"));
-            }
-            (Some(_), Some(_)) => {
-                found.push(Violation::new(at, "only one of hostPath and tmpfs is allowed"));
-            }
-        }
+        source(mount, &at, found);
     }
     // `/data/` and `/data` are the same path.
     let paths = mounts.iter().map(|mount| mount.path.trim_end_matches('/').to_owned());
     let paths: Vec<String> = paths.collect();
     duplicates(&paths, &format!("{path}.mounts"), "path", found);
+}
+
+/// What is wrong with the source of a mount that stands at `at`.
+fn source(mount: &Mount, at: &str, found: &mut Vec<Violation>) {
+    let mut say = |field: &str, why: &str| {
+        found.push(Violation::new(format!("{at}{field}"), why));
+    };
+    match (&mount.host_path, &mount.volume, &mount.tmpfs) {
+        (Some(host), None, None) => {
+            if let Some(problem) = path_problem(host) {
+                say(".hostPath", &problem);
+            }
+        }
+        (None, Some(volume), None) => {
+            let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            let is_name = volume.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && volume.len() <= VOLUME_CHARS_MAX
+                && volume.chars().all(legal);
+            if !is_name && !volume.contains("$(") {
+                let chars = "use letters, digits, '_', '-' and '.'";
+                say(".volume", &format!("{volume:?} is no name of a volume; {chars}"));
+            }
+        }
+        (None, None, Some(tmpfs)) => {
+            if tmpfs.size.as_ref().is_some_and(|size| size.milli() == 0) {
+                say(".tmpfs.size", "a size of 0 holds nothing");
+            }
+            if mount.read_only {
+                say(".readOnly", "nothing could ever be in it");
+            }
+        }
+        (None, None, None) => say("", "one of hostPath, volume and tmpfs is required"),
+        (_, _, _) => say("", "only one of hostPath, volume and tmpfs is allowed"),
+    }
+    if mount.create && mount.host_path.is_none() {
+        say(".create", "only a hostPath can be created");
+    }
 }
 
 /// Why a path is not absolute and plain. A path that contains `$(...)` is checked after

@@ -313,9 +313,9 @@ fn templates_are_checked() {
             a.yaml:17:20: spec.template.mounts[0].hostPath: '..' is not allowed in "/srv/../etc"
             a.yaml:18:28: spec.template.mounts[1].tmpfs.size: a size of 0 holds nothing
             a.yaml:18:38: spec.template.mounts[1].create: only a hostPath can be created
-            a.yaml:19:7: spec.template.mounts[2]: one of hostPath and tmpfs is required
+            a.yaml:19:7: spec.template.mounts[2]: one of hostPath, volume and tmpfs is required
             a.yaml:19:8: spec.template.mounts[2].path: "/tmp" is a duplicate of mounts[1]
-            a.yaml:20:7: spec.template.mounts[3]: only one of hostPath and tmpfs is allowed
+            a.yaml:20:7: spec.template.mounts[3]: only one of hostPath, volume and tmpfs is allowed
             a.yaml:20:8: spec.template.mounts[3].path: the root directory cannot be a mount point
             a.yaml:21:14: spec.template.labels["heliox.dev/job"]: labels of heliox.dev are set by Heliox
             a.yaml:21:33: spec.template.labels["a"]: ' ' is not allowed; use letters, digits, '-', '_' and '.'

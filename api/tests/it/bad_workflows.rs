@@ -47,7 +47,7 @@ fn workflows_are_checked() {
             a.yaml:13:72: spec.jobs[4].placement.near[0].job: a job cannot be near its own tasks, which have not run yet
             a.yaml:13:89: spec.jobs[4].placement.near[1].job: "lod" is not a job of this workflow
               hint: did you mean load?
-            a.yaml:14:39: spec.jobs[5].template.mounts[0]: one of hostPath and tmpfs is required
+            a.yaml:14:39: spec.jobs[5].template.mounts[0]: one of hostPath, volume and tmpfs is required
             a.yaml:14:40: spec.jobs[5].template.mounts[0].path: "data" is not an absolute path
             a.yaml:14:102: spec.jobs[5].tasks[0].template.ports[0].hostPort: a port is a number from 1 to 65535
         "#]],

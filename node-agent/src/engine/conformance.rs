@@ -25,8 +25,9 @@ pub use self::logs::{
 };
 use super::logs::Output;
 use super::{
-    ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Identity, LogEvent, LogLine,
-    LogOptions, LogStream, MAIN, PullPolicy, Reason, Resources, Signal, Usage,
+    ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, HostSettings, Identity,
+    LogEvent, LogLimits, LogLine, LogOptions, LogStream, MAIN, PullPolicy, Reason, Resources,
+    Signal, Usage,
 };
 
 /// How long a law waits for a state before it fails.
@@ -98,6 +99,8 @@ pub fn spec(bench: &dyn Bench, task: &str, program: Program<'_>) -> ContainerSpe
         stop_signal: Signal::TERM,
         grace: Duration::from_secs(30),
         network_mode: None,
+        host: HostSettings::default(),
+        logs: LogLimits::default(),
     };
     bench.set_program(&mut spec, program);
     spec

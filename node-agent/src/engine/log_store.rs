@@ -13,12 +13,15 @@ use jiff::Timestamp;
 use super::log_files::Reader;
 use super::log_segments::LogFiles;
 use super::logs::{LOG_FILES, LogEvent, LogOptions, LogStream, LogWriter, rotated};
-use super::{EngineError, Identity, log_copy};
+use super::{EngineError, Identity, LOGS_KEPT, log_copy};
 use crate::free::Free;
 use shim::private::{self, named, remove_if_there};
 
 /// How often a followed log is checked for more.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Extension of the file beside a log that says how many seconds the log is to be kept.
+const KEEP: &str = "keep";
 
 /// Most bytes of logs of removed containers. Beyond that the oldest are deleted.
 const KEPT_BYTES_MAX: u64 = 10 * 1024 * 1024 * 1024;
@@ -67,20 +70,22 @@ impl LogStore {
         read_files(files, options, future::ready(()).boxed()).await
     }
 
-    /// Deletes the logs last written before `before`, the oldest ones of an attempt with many
+    /// Notes that a container's log is to be kept for so long, and not for [`LOGS_KEPT`].
+    pub(crate) fn keep_for(&self, identity: &Identity, keep: Duration) -> io::Result<()> {
+        let path = self.dir.join(format!("{}.{KEEP}", identity.file_stem()));
+        std::fs::write(&path, keep.as_secs().to_string()).map_err(|error| named(&path, &error))
+    }
+
+    /// Deletes the logs whose time is over at `now`, the oldest ones of an attempt with many
     /// restarts, and the oldest ones if all together are too large, but none of those that are in
     /// use (`is_kept`). It deletes all it can even if one deletion fails.
-    pub(crate) fn prune(
-        &self,
-        before: Timestamp,
-        is_kept: impl Fn(&str) -> bool,
-    ) -> io::Result<()> {
-        self.prune_to(before, KEPT_BYTES_MAX, is_kept)
+    pub(crate) fn prune(&self, now: Timestamp, is_kept: impl Fn(&str) -> bool) -> io::Result<()> {
+        self.prune_to(now, KEPT_BYTES_MAX, is_kept)
     }
 
     fn prune_to(
         &self,
-        before: Timestamp,
+        now: Timestamp,
         bytes_max: u64,
         is_kept: impl Fn(&str) -> bool,
     ) -> io::Result<()> {
@@ -94,6 +99,11 @@ impl LogStore {
                 metadata => metadata?,
             };
             let log = logs.entry(stem.to_owned()).or_default();
+            if entry.path().extension().is_some_and(|end| end == KEEP) {
+                log.keep = std::fs::read_to_string(entry.path())?.parse().ok();
+                log.files.push(entry.path());
+                continue;
+            }
             let written = Timestamp::try_from(metadata.modified()?).ok();
             log.written = log.written.max(written);
             log.bytes += metadata.len();
@@ -106,6 +116,8 @@ impl LogStore {
         oldest_first.sort_by_key(|(_, log)| log.written);
         let mut stays = Ok(());
         for (stem, log) in oldest_first {
+            let keep = log.keep.map_or(LOGS_KEPT, Duration::from_secs);
+            let before = now.saturating_sub(keep).map_err(io::Error::other)?;
             let is_old = log.written.is_none_or(|written| written < before);
             if is_old || bytes > bytes_max || many.contains(&stem) {
                 bytes -= log.bytes;
@@ -241,6 +253,8 @@ fn surplus_restarts<'a>(stems: impl Iterator<Item = &'a String>) -> BTreeSet<Str
 #[derive(Debug, Default)]
 struct KeptLog {
     written: Option<Timestamp>,
+    /// How long it is to be kept, in seconds, where that was noted.
+    keep: Option<u64>,
     bytes: u64,
     files: Vec<PathBuf>,
 }

@@ -31,6 +31,7 @@ mod spec;
 mod usage;
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use api::exec::ExecRequest;
 use futures_util::future::BoxFuture;
@@ -47,13 +48,17 @@ pub use exec::{Exec, ExecControl};
 pub use log_store::LogStore;
 pub use logs::{LOG_BYTES_MAX, LogEvent, LogLine, LogOptions, LogStream};
 pub use spec::{
-    ContainerSpec, Mount, MountSource, Port, Protocol, PullPolicy, Resources, Signal, UnknownSignal,
+    ContainerSpec, HostSettings, LogLimits, Mount, MountSource, Port, Protocol, PullPolicy,
+    Resources, Signal, UnknownSignal,
 };
 pub(crate) use usage::HostMemory;
 pub use usage::{Usage, Used};
 
 /// Names that [`Engine::images`] returns at most: enough for scoring, small enough to report.
 pub const IMAGES_MAX: usize = 1_000;
+
+/// How long logs of removed containers are kept where their template does not say.
+pub const LOGS_KEPT: Duration = Duration::from_secs(24 * 3600);
 
 /// Something in an engine may have changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -111,9 +116,9 @@ pub trait Engine: Send + Sync + Debug {
     /// follows ends when the container has ended and all was told.
     fn logs<'a>(&'a self, identity: &'a Identity, options: LogOptions) -> Answer<'a, LogStream>;
 
-    /// Deletes kept logs of removed containers that were last written before `before`, and the oldest
-    /// ones where all of them together are too large.
-    fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()>;
+    /// Deletes kept logs of removed containers whose time is over at `now`, and the oldest ones where
+    /// all of them together are too large.
+    fn prune_logs(&self, now: Timestamp) -> Answer<'_, ()>;
 
     /// What the machine and the running containers of this scope use. A container that ends
     /// meanwhile is left out.

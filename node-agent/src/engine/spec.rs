@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use api::template::{HostAlias, SecurityContext, Sysctl, Ulimit};
 use thiserror::Error;
 
-use super::Identity;
+use super::{Identity, LOG_BYTES_MAX};
 
 /// A container to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,50 @@ pub struct ContainerSpec {
     pub grace: Duration,
     /// `bridge`, `host`, `none`, `container:NAME` or the name of a network. Default: the engine's.
     pub network_mode: Option<String>,
+    /// What it has of its host, and what it may do there.
+    pub host: HostSettings,
+    /// How much is kept of what it writes.
+    pub logs: LogLimits,
+}
+
+/// What a container has of its host, and what it may do there, in the template's own words.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostSettings {
+    /// The host name that it sees. Default: the engine's.
+    pub hostname: Option<String>,
+    /// The name servers that it asks. Default: the host's.
+    pub dns: Vec<String>,
+    /// Further names in its `/etc/hosts`.
+    pub host_aliases: Vec<HostAlias>,
+    /// It sees the host's processes.
+    pub host_pid: bool,
+    /// What the engine starts it with. Default: the engine's.
+    pub runtime: Option<String>,
+    /// Devices of the host, as Docker writes them.
+    pub devices: Vec<String>,
+    /// Its kernel parameters.
+    pub sysctls: Vec<Sysctl>,
+    /// Limits for each of its processes.
+    pub ulimits: Vec<Ulimit>,
+    /// Its rights.
+    pub security: SecurityContext,
+    /// The numbers of the graphics processors that it is given.
+    pub gpus: Vec<u32>,
+}
+
+/// How much is kept of what a container writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLimits {
+    /// Most bytes.
+    pub bytes_max: u64,
+    /// How long it is kept after the container is gone. Default: [`LOGS_KEPT`](super::LOGS_KEPT).
+    pub keep: Option<Duration>,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { bytes_max: LOG_BYTES_MAX, keep: None }
+    }
 }
 
 /// When to pull an image.
@@ -56,7 +101,7 @@ pub enum PullPolicy {
 }
 
 /// How much a container may use; `None` means no limit. The process engine enforces none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Resources {
     /// Its share of a busy processor, in thousandths of a core.
     pub cpu_request_millis: Option<u64>,
@@ -64,6 +109,12 @@ pub struct Resources {
     pub cpu_limit_millis: Option<u64>,
     /// The memory at which it is killed, in bytes.
     pub memory_limit_bytes: Option<u64>,
+    /// Most memory and swap together, in bytes. Default: the memory limit.
+    pub memory_swap_bytes: Option<u64>,
+    /// Most processes and threads.
+    pub pids: Option<u64>,
+    /// The processors that it may use. Default: all.
+    pub cpuset: Option<String>,
 }
 
 /// A port of the container and its port on the node.
@@ -120,6 +171,13 @@ pub enum MountSource {
         read_only: bool,
         /// Create a folder if nothing exists there. Otherwise that is refused.
         create: bool,
+    },
+    /// A volume of the engine, which makes it if there is none of this name.
+    Volume {
+        /// Its name.
+        name: String,
+        /// The container cannot write.
+        read_only: bool,
     },
     /// A file system in memory.
     Tmpfs {

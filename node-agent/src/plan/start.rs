@@ -6,7 +6,7 @@ use super::ending::Ending;
 use super::{Action, Assignment, Node, Planner, SLOW_START, Template, later, report};
 use crate::attempt::{Attempt, Begun, Content, InPlace, Manner, Progress, millis};
 use crate::engine::{ContainerSpec, ContainerState, Identity, PullPolicy};
-use crate::resolve::{container_spec, merged, stop_signal};
+use crate::resolve::{Given, container_spec, merged, stop_signal};
 
 impl Planner<'_> {
     /// A wanted attempt that is not in the ledger.
@@ -111,10 +111,12 @@ impl Planner<'_> {
         let passed_over = attempt.identity.attempt().saturating_sub(1);
         let ports =
             self.room.allot(&merged.ports, passed_over, &self.named).map_err(Obstacle::Misfit)?;
+        let gpus = self.room.allot_gpus(merged.gpus());
         let task = (&*assignment.task, &**template);
-        let spec = container_spec(&attempt.identity, task, &merged, &ports, &self.view.node.host)
+        let given = Given { ports: &ports, gpus: &gpus };
+        let spec = container_spec(&attempt.identity, task, &merged, given, &self.view.node.host)
             .map_err(Obstacle::Wrong)?;
-        attempt.ports = ports;
+        (attempt.ports, attempt.gpus) = (ports, gpus);
         Ok(spec)
     }
 
@@ -161,6 +163,7 @@ impl Planner<'_> {
         attempt.progress = Progress::Refused;
         attempt.ports.clear();
         attempt.fixed_ports.clear();
+        attempt.gpus.clear();
         self.say(&mut attempt, Content::Refuse(why));
         self.keep(attempt);
     }
@@ -190,7 +193,8 @@ impl Planner<'_> {
             if std::mem::take(&mut next.session.wants_ports) {
                 next.ports = self.room.allot_others(&merged.ports, &attempt.ports);
             }
-            container_spec(&attempt.identity, task, &merged, &next.ports, &host)
+            let given = Given { ports: &next.ports, gpus: &next.gpus };
+            container_spec(&attempt.identity, task, &merged, given, &host)
         });
         match spec {
             Ok(mut spec) => {

@@ -19,8 +19,6 @@ use crate::engine::{ContainerState, Engine, EngineError, EngineEvent, Identity, 
 pub(super) const RESYNC: Duration = Duration::from_secs(10);
 /// How long to wait before an engine that does not answer is asked again.
 const ENGINE_WAIT: Duration = Duration::from_secs(1);
-/// How long logs of removed containers are kept.
-const LOGS_KEPT: Duration = Duration::from_secs(24 * 3600);
 /// How often logs that are too old, or too many, are deleted.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Most containers that are inspected at the same time.
@@ -251,10 +249,7 @@ impl Agent {
         let due = self.engine_view.prune_at.is_none_or(|at| at <= now);
         let Some(engine) = self.engine_view.engine.as_ref().filter(|_| due) else { return };
         self.engine_view.prune_at = Some(now + PRUNE_INTERVAL);
-        let before = self.outside.clock.now().saturating_sub(LOGS_KEPT);
-        if let Ok(before) = before
-            && let Err(error) = engine.prune_logs(before).await
-        {
+        if let Err(error) = engine.prune_logs(self.outside.clock.now()).await {
             // Logged as a warning: the disk fills, which stops everything in the end.
             warn!(%error, "cannot delete old logs of removed containers");
         }

@@ -24,6 +24,8 @@ use crate::process::set_shell_program;
 
 pub(crate) const SOCKET: &str = "/var/run/docker.sock";
 const REPOSITORY: &str = "heliox-test/busybox";
+/// The image that the tests' containers run.
+pub(crate) const IMAGE: &str = "heliox-test/busybox:1";
 
 /// A cluster of its own on the machine's engine; its containers go with it.
 pub(crate) struct DockerBench {
@@ -300,6 +302,7 @@ async fn limits_and_labels_reach_the_engine() {
             cpu_request_millis: Some(500),
             cpu_limit_millis: Some(1_500),
             memory_limit_bytes: Some(64 << 20),
+            ..Resources::default()
         };
         engine.create_and_start(&spec).await.unwrap();
         let inspected = inspect(bench, "a", &spec).await;

@@ -5,3 +5,4 @@ mod docker;
 mod full_disk;
 mod memory;
 mod process;
+mod template_fields;

@@ -32,7 +32,9 @@ pub(super) const TEMPLATE: Page = Page {
         Section {
             title: "Resources",
             about: "Quantities are written as in Kubernetes: `500m` is half a processor, `64Mi` is 64 \
-                    mebibytes. A container may use no swap beyond its memory limit.",
+                    mebibytes. A request of `cpu` is also the container's share of a busy processor, and a \
+                    limit the time that it gets at most. A container may use no swap beyond its memory limit, \
+                    unless `memory-swap` allows it.",
             example: Some("template-resources"),
             part: "spec.template",
             fields: &["resources"],
@@ -65,9 +67,34 @@ pub(super) const TEMPLATE: Page = Page {
         },
         Section {
             title: "Network and labels",
+            about: "With `networkMode: container:NAME` the host name, the name servers and `/etc/hosts` are \
+                    those of the other container.",
             example: Some("template-network"),
             part: "spec.template",
-            fields: &["networkMode", "labels"],
+            fields: &["networkMode", "hostname", "dns", "hostAliases", "labels"],
+            ..EMPTY
+        },
+        Section {
+            title: "Rights",
+            about: "The process runtime refuses what it cannot give or withhold.",
+            example: Some("template-rights"),
+            part: "spec.template",
+            fields: &["securityContext", "hostPID", "devices"],
+            ..EMPTY
+        },
+        Section {
+            title: "Kernel and runtime",
+            example: Some("template-kernel"),
+            part: "spec.template",
+            fields: &["runtime", "sysctls", "ulimits"],
+            ..EMPTY
+        },
+        Section {
+            title: "Logs",
+            about: "`hctl logs` shows what a container wrote, also after its end. See [Logs](logs.md).",
+            example: Some("template-logs"),
+            part: "spec.template",
+            fields: &["logs"],
             ..EMPTY
         },
     ],

@@ -29,6 +29,8 @@ const FRAGMENTS: &[(&str, Reason)] = &[
     ("invalid volume specification", Reason::Mount),
     ("Duplicate mount point", Reason::Mount),
     ("error mounting", Reason::Mount),
+    // A device that is not there; the program itself is not at fault.
+    ("error gathering device information", Reason::Invalid),
     ("executable file not found", Reason::CannotRun),
     ("no such file or directory", Reason::CannotRun),
     ("permission denied", Reason::CannotRun),
@@ -40,7 +42,13 @@ const FRAGMENTS: &[(&str, Reason)] = &[
     ("argument list too long", Reason::CannotRun),
     ("cannot assign requested address", Reason::Invalid),
     ("error setting cgroup config", Reason::Invalid),
+    ("Unknown runtime specified", Reason::Invalid),
+    ("unknown or invalid runtime name", Reason::Invalid),
+    ("could not select device driver", Reason::Invalid),
 ];
+
+/// What the engine says of a device request that nothing of it can meet.
+const NO_GPU: &str = "could not select device driver";
 
 /// Whether the object does not exist for the engine.
 pub(super) fn is_missing(error: &Error) -> bool {
@@ -94,6 +102,11 @@ fn is_about_room(text: &str) -> bool {
 fn answered(status: u16, text: String, stage: Stage) -> EngineError {
     let about = FRAGMENTS.iter().find(|(part, _)| text.contains(part)).map(|(_, reason)| *reason);
     match (stage, status, about) {
+        (Stage::Create | Stage::Start, _, Some(reason)) if text.contains(NO_GPU) => {
+            let hint =
+                "this node's engine has no driver for gpu; install the NVIDIA container toolkit";
+            EngineError::refused(reason, format!("{hint}: {text}"))
+        }
         (Stage::Create | Stage::Start, _, Some(reason)) => {
             EngineError::refused(reason, useful_first(&text))
         }

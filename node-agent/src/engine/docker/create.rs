@@ -7,7 +7,7 @@ use bollard::models::{
     PortBinding, PortMap, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use super::logs;
+use super::{host, logs};
 use crate::engine::{ContainerSpec, EngineError, Mount, MountSource, Port, Reason, Scope};
 
 /// Docker's CPU share of one whole processor.
@@ -65,16 +65,21 @@ pub(super) fn explain(error: EngineError, spec: &ContainerSpec) -> EngineError {
     }
 }
 
-/// What to create.
-pub(super) fn body(
+/// What the engine is asked to create.
+pub fn body(
     spec: &ContainerSpec,
     scope: &Scope,
     default_host_ip: Option<IpAddr>,
 ) -> ContainerCreateBody {
     let mut labels = spec.labels.clone();
     labels.extend(scope.labels(&spec.identity));
+    if let Some(keep) = spec.logs.keep {
+        labels.insert(logs::LABEL_KEEP.to_owned(), keep.as_secs().to_string());
+    }
     let published = || spec.ports.iter().map(docker_port);
     ContainerCreateBody {
+        hostname: spec.host.hostname.clone(),
+        user: spec.host.security.run_as_user.map(|user| user.to_string()),
         image: Some(spec.image.clone()),
         entrypoint: (!spec.command.is_empty()).then(|| spec.command.clone()),
         cmd: (!spec.args.is_empty()).then(|| spec.args.clone()),
@@ -93,26 +98,29 @@ fn host_config(spec: &ContainerSpec, default_host_ip: Option<IpAddr>) -> HostCon
     let resources = &spec.resources;
     let memory = resources.memory_limit_bytes.map(signed);
     let (binds, mounts): (Vec<_>, Vec<_>) = spec.mounts.iter().partition(|mount| is_bind(mount));
-    HostConfig {
+    let config = HostConfig {
         cpu_shares: resources
             .cpu_request_millis
             .map(|millis| signed((millis * SHARES_PER_CPU / 1_000).max(SHARES_MIN))),
         nano_cpus: resources.cpu_limit_millis.map(|millis| signed(millis * NANOS_PER_MILLI)),
         memory,
         // The same value as memory means no swap.
-        memory_swap: memory,
+        memory_swap: resources.memory_swap_bytes.map(signed).or(memory),
+        cpuset_cpus: resources.cpuset.clone(),
+        pids_limit: resources.pids.map(signed),
         binds: (!binds.is_empty()).then(|| binds.into_iter().map(bind).collect()),
         mounts: (!mounts.is_empty()).then(|| mounts.into_iter().map(docker_mount).collect()),
         port_bindings: Some(port_bindings(&spec.ports, default_host_ip)),
         network_mode: spec.network_mode.clone(),
-        log_config: Some(logs::config()),
+        log_config: Some(logs::config(spec.logs.bytes_max)),
         // The agent decides about restarts.
         restart_policy: Some(RestartPolicy {
             name: Some(RestartPolicyNameEnum::NO),
             maximum_retry_count: None,
         }),
         ..HostConfig::default()
-    }
+    };
+    host::with_settings(config, &spec.host)
 }
 
 /// Docker creates the source of a bind, and requires the source of a mount to exist. The former is
@@ -124,7 +132,7 @@ fn is_bind(mount: &Mount) -> bool {
 fn bind(mount: &Mount) -> String {
     let (source, read_only) = match &mount.source {
         MountSource::HostPath { host_path, read_only, .. } => (host_path.as_path(), *read_only),
-        MountSource::Tmpfs { .. } => (mount.path.as_path(), false),
+        MountSource::Volume { .. } | MountSource::Tmpfs { .. } => (mount.path.as_path(), false),
     };
     let mode = if read_only { "ro" } else { "rw" };
     format!("{}:{}:{mode}", source.display(), mount.path.display())
@@ -137,6 +145,13 @@ fn docker_mount(mount: &Mount) -> DockerMount {
             target,
             source: Some(host_path.to_string_lossy().into_owned()),
             typ: Some(MountType::BIND),
+            read_only: Some(*read_only),
+            ..DockerMount::default()
+        },
+        MountSource::Volume { name, read_only } => DockerMount {
+            target,
+            source: Some(name.clone()),
+            typ: Some(MountType::VOLUME),
             read_only: Some(*read_only),
             ..DockerMount::default()
         },

@@ -32,14 +32,18 @@ use crate::engine::{ContainerState, EngineError, Identity, LogStream};
 /// call failed.
 const ASK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// How long the log is to be kept after the container is gone, in seconds: the engine's own record of
+/// it, since the agent that removes the container need not know its template.
+pub(super) const LABEL_KEEP: &str = "heliox.dev/log-keep";
+
 /// The file number in positions of logs that are read through the engine. No real file has it.
 const ENGINE_FILE: i64 = -1;
 
 /// Bounded in size. The driver's blocking mode makes a program that writes faster than the disk
 /// wait, as with a file of its own, so that no line is dropped.
-pub(super) fn config() -> HostConfigLogConfig {
+pub(super) fn config(bytes_max: u64) -> HostConfigLogConfig {
     let options = [
-        ("max-size", (LOG_BYTES_MAX / u64::from(LOG_FILES)).to_string()),
+        ("max-size", (bytes_max / u64::from(LOG_FILES)).to_string()),
         ("max-file", LOG_FILES.to_string()),
     ];
     HostConfigLogConfig {
@@ -128,6 +132,19 @@ impl DockerEngine {
         if let Err(error) = kept {
             // If the disk is full, the container must be removed all the same.
             warn!(%identity, %error, "the logs of a removed container could not be kept");
+        }
+        self.keep_for_as_long_as_asked(identity, found).await;
+    }
+
+    /// Notes how long the log of a container is to be kept, where its template says so.
+    async fn keep_for_as_long_as_asked(&self, identity: &Identity, found: &Found) {
+        let labels = found.inspected.config.as_ref().and_then(|config| config.labels.as_ref());
+        let keep = labels.and_then(|labels| labels.get(LABEL_KEEP)?.parse::<u64>().ok());
+        let Some(keep) = keep.map(Duration::from_secs) else { return };
+        let (logs, of) = (self.logs.clone(), identity.clone());
+        let noted = base::blocking("logs", move || logs.keep_for(&of, keep)).await;
+        if let Err(error) = noted.map_err(io::Error::other).and_then(|noted| noted) {
+            warn!(%identity, %error, "how long a log is to be kept could not be noted");
         }
     }
 

@@ -12,6 +12,7 @@ mod events;
 mod exec;
 mod find;
 mod group_watch;
+mod host;
 mod logs;
 mod memory;
 mod observe;
@@ -40,6 +41,8 @@ use futures_util::stream::{self, BoxStream};
 use futures_util::{FutureExt, StreamExt, TryStreamExt, future};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
+
+pub use self::create::body as create_body;
 
 use self::classify::{Stage, classify, is_conflict, is_missing};
 use self::events::Rechecks;
@@ -260,7 +263,12 @@ impl DockerEngine {
     /// Returns the client's own error, because the caller decides by it.
     async fn create(&self, spec: &ContainerSpec) -> Result<String, bollard::errors::Error> {
         let name = self.config.scope.container_name(&spec.identity);
-        let body = create::body(spec, &self.config.scope, self.config.default_host_ip);
+        let mut body = create::body(spec, &self.config.scope, self.config.default_host_ip);
+        if !spec.host.gpus.is_empty() && spec.host.runtime.is_none() {
+            let info = self.docker.info().await?;
+            let runtime = host::gpu_runtime(&info);
+            body.host_config.iter_mut().for_each(|config| config.runtime.clone_from(&runtime));
+        }
         let options = CreateContainerOptionsBuilder::new().name(&name).build();
         match timeout(CALL_TIMEOUT, self.docker.create_container(Some(options), body)).await {
             Ok(created) => created.map(|created| created.id),
@@ -440,11 +448,11 @@ impl Engine for DockerEngine {
         self.read_logs(identity, options).boxed()
     }
 
-    fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
+    fn prune_logs(&self, now: Timestamp) -> Answer<'_, ()> {
         // Nothing here is in use: all of it was copied when containers were removed.
         let logs = self.logs.clone();
         async move {
-            let pruned = base::blocking("logs", move || logs.prune(before, |_| false)).await;
+            let pruned = base::blocking("logs", move || logs.prune(now, |_| false)).await;
             pruned
                 .map_err(io::Error::other)
                 .and_then(|pruned| pruned)

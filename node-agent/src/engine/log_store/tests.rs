@@ -350,11 +350,32 @@ fn the_oldest_logs_go_where_all_are_too_large_together() {
     assert_eq!(names(), ["mid.log", "mid.log.1", "old.log", "used.log"]);
     store.prune_to(Timestamp::UNIX_EPOCH, 2999, |stem| stem == "used").unwrap();
     assert_eq!(names(), ["mid.log", "mid.log.1", "used.log"], "a log goes with all its files");
-    let since = Timestamp::try_from(now - Duration::from_secs(22)).unwrap();
+    let since = Timestamp::try_from(now - Duration::from_secs(22) + LOGS_KEPT).unwrap();
     store.prune_to(since, u64::MAX, |stem| stem == "used").unwrap();
     assert_eq!(names(), ["mid.log", "mid.log.1", "used.log"], "its newest file is not old");
     store.prune_to(Timestamp::MAX, u64::MAX, |stem| stem == "used").unwrap();
     assert_eq!(names(), ["used.log"]);
+}
+
+#[test]
+fn a_log_is_kept_for_as_long_as_its_template_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = LogStore::open(dir.path()).unwrap();
+    let of = |task: &str| Identity::new("default", task, &format!("0{}", task.len()), 1).unwrap();
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    for (task, keep) in [("normal", None), ("short", Some(hours(1))), ("long", Some(hours(48)))] {
+        std::fs::write(store.path(&of(task)), "x").unwrap();
+        keep.into_iter().for_each(|keep| store.keep_for(&of(task), keep).unwrap());
+    }
+    let now = base::Clock::system().now();
+    let mut kept = Vec::new();
+    for after in [0, 2, 25, 49] {
+        store.prune_to(now + hours(after), u64::MAX, |_| false).unwrap();
+        let there = ["normal", "short", "long"].into_iter().filter(|task| store.has(&of(task)));
+        kept.push(there.collect::<Vec<_>>().join(" "));
+    }
+    assert_eq!(kept, ["normal short long", "normal long", "long", ""]);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "its note goes with it");
 }
 
 #[test]

@@ -4,11 +4,13 @@
 //! their files alone ([`dir`]). With its main process a task ends, and all that this has begun. Where
 //! a shim is killed, the agent ends its task ([`dir::end_orphaned`]). What it does not do: images are
 //! ignored, resource limits and `readOnly` are not enforced, ports are not mapped (the process listens
-//! where it is told to). A mount that would need a mount is refused.
+//! where it is told to). A mount that would need a mount is refused, and so is what a program would
+//! miss, or run unsafely without ([`host`]).
 
 pub(crate) mod dir;
 mod events;
 mod exec;
+mod host;
 mod ports;
 mod program;
 mod usage;
@@ -37,8 +39,8 @@ use super::log_store::read_files;
 use super::logs::room_of;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
-    Identity, LOG_BYTES_MAX, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts,
-    Reason, Scope, Signal, Started, Usage,
+    Identity, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, Reason, Scope,
+    Signal, Started, Usage,
 };
 use shim::private::{self, remove_if_there};
 
@@ -251,10 +253,10 @@ impl Engine for ProcessEngine {
         read_files(files, options, end.boxed()).boxed()
     }
 
-    fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
+    fn prune_logs(&self, now: Timestamp) -> Answer<'_, ()> {
         self.blocking(move |inner| {
             let is_kept = |stem: &str| inner.tasks.join(stem).exists();
-            inner.logs.prune(before, is_kept).map_err(|error| failed(&error))
+            inner.logs.prune(now, is_kept).map_err(|error| failed(&error))
         })
         .boxed()
     }
@@ -401,9 +403,12 @@ impl Inner {
             env,
             working_dir: spec.working_dir.as_ref().map_or(work, PathBuf::from),
             log: self.logs.path(&spec.identity),
-            log_bytes_max: LOG_BYTES_MAX,
+            log_bytes_max: spec.logs.bytes_max,
             exit: self.exit(&spec.identity),
         })?;
+        if let Some(keep) = spec.logs.keep {
+            self.logs.keep_for(&spec.identity, keep)?;
+        }
         let lock = new.lock()?;
         std::fs::rename(&new.0, &dir.0)?;
         Ok(lock)
@@ -492,6 +497,7 @@ fn check(spec: &ContainerSpec) -> Result<(), EngineError> {
         let message = format!("workingDir {dir}: no such directory on this node");
         return Err(EngineError::refused(Reason::CannotRun, message));
     }
+    host::check(&spec.host)?;
     spec.ports.iter().try_for_each(ports::check)?;
     spec.mounts.iter().try_for_each(check_mount)
 }
@@ -502,6 +508,9 @@ fn check_mount(mount: &Mount) -> Result<(), EngineError> {
     match &mount.source {
         MountSource::Tmpfs { .. } => {
             refused(format!("mount {path}: the process runtime does not support tmpfs"))
+        }
+        MountSource::Volume { .. } => {
+            refused(format!("mount {path}: the process runtime has no volumes; write a hostPath"))
         }
         MountSource::HostPath { host_path, .. } if *host_path != mount.path => refused(format!(
             "mount {path}: the process runtime cannot mount {} there; make path and hostPath the \

@@ -305,8 +305,8 @@ impl Engine for SimEngine {
         future::ready(self.read(identity, options)).boxed()
     }
 
-    fn prune_logs(&self, before: Timestamp) -> Answer<'_, ()> {
-        self.machine.with(|state| state.prune_logs(&self.scope, before));
+    fn prune_logs(&self, now: Timestamp) -> Answer<'_, ()> {
+        self.machine.with(|state| state.prune_logs(&self.scope, now));
         future::ready(Ok(())).boxed()
     }
 

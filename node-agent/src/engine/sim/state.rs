@@ -12,8 +12,8 @@ use super::history::{ContainerKey, History, HistoryKind};
 use super::program::{Lifetime, Program};
 use crate::engine::logs::{LogLine, Output};
 use crate::engine::{
-    Container, ContainerSpec, ContainerState, EngineError, Identity, Resources, Scope, Signal,
-    Started, Usage, Used,
+    Container, ContainerSpec, ContainerState, EngineError, Identity, LOGS_KEPT, Resources, Scope,
+    Signal, Started, Usage, Used,
 };
 
 const SIGSEGV: i32 = 11;
@@ -127,7 +127,7 @@ impl State {
             since: now,
             end,
             ignores_term: program.ignore_term,
-            resources: spec.resources,
+            resources: spec.resources.clone(),
         };
         self.history.add(&key, HistoryKind::started(spec));
         self.tell(&key);
@@ -226,7 +226,8 @@ impl State {
         }
     }
 
-    pub(super) fn prune_logs(&mut self, scope: &Scope, before: Timestamp) {
+    pub(super) fn prune_logs(&mut self, scope: &Scope, now: Timestamp) {
+        let Ok(before) = now.saturating_sub(LOGS_KEPT) else { return };
         let containers = &self.containers;
         self.logs.retain(|key, lines| {
             key.0 != *scope
