@@ -16,6 +16,7 @@ use api::resource::Resource as _;
 use api::taint::Taint;
 
 use crate::args::AgentArgs;
+use crate::engine_flags::{self, EngineOptions};
 
 /// Flags that describe a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub struct AgentFlags {
     pub taints: Vec<Taint>,
     /// Resources that tasks may use, where they differ from what the engine reports.
     pub capacity: Amounts,
+    /// Its container engine.
+    pub engine: EngineOptions,
 }
 
 /// Checks all flags. `host_name` is the default of the node's name.
@@ -56,8 +59,9 @@ pub fn checked(args: &AgentArgs, host_name: impl FnOnce() -> Result<String>) -> 
     if let Some(problem) = address_problem(args.address) {
         problems.push(format!("--address {}: {problem}", args.address));
     }
+    let engine = engine_flags::checked(&args.engine, &mut problems);
     match problems.as_slice() {
-        [] => Ok(AgentFlags { name, labels, taints, capacity }),
+        [] => Ok(AgentFlags { name, labels, taints, capacity, engine }),
         [problem] => bail!("{problem}"),
         problems => bail!("{} flags are wrong:\n  {}", problems.len(), problems.join("\n  ")),
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::engine_flags::EngineArgs;
 use crate::storage::{ETCD_FLAGS, EtcdArgs};
 
 /// One control plane for everything a team runs on plain Docker hosts.
@@ -190,6 +191,9 @@ pub struct AgentArgs {
     /// Runtime for tasks.
     #[arg(long, value_enum, default_value_t)]
     pub runtime: Runtime,
+    /// The container engine.
+    #[command(flatten)]
+    pub engine: EngineArgs,
     /// Directory for the agent's state [default: /var/lib/heliox/agent/NAME as root, otherwise
     /// ~/.local/state/heliox/agent/NAME].
     #[arg(long, value_name = "DIR")]

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 
 use crate::args::{DevArgs, Runtime};
 use crate::control_plane::{self, Common};
+use crate::engine_flags::EngineOptions;
 use crate::node::{self, Engines, NodeConfig};
 use crate::process::EndSignals;
 use crate::{dev_ready, in_process, listen, process, serve};
@@ -124,7 +125,7 @@ async fn begin(
     let peers = listen::peers(None, address, shares_store)?;
     let plane = control_plane::start((store, peers), &common, servers).await?;
     servers.spawn_part("http", serve::serve(listener, plane.router.clone(), servers.spawner()));
-    let runtime = node::chosen(args.runtime).await;
+    let runtime = node::chosen(args.runtime, &EngineOptions::default()).await?;
     let (mut metrics, mut names) = (NodesMetrics::default(), Vec::new());
     for number in 1..=args.nodes {
         let dial = in_process::dial(&plane.router, "node-agent", agents.spawner());
@@ -239,6 +240,7 @@ fn node_config(data: &DataDir, (number, nodes): (u16, u16), runtime: Runtime) ->
         port_range: (first, first + share - 1),
         address: IpAddr::from([127, 0, 0, 1]),
         accept_cluster: false,
+        engine: EngineOptions::default(),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod control_plane;
 pub mod dev;
 mod dev_ready;
 pub mod dir_lock;
+pub mod engine_flags;
 pub mod in_process;
 pub mod listen;
 pub mod metrics;

@@ -149,8 +149,9 @@ async fn agent(args: AgentArgs) -> Result<()> {
     let servers = common.servers(args.server.as_deref().unwrap_or_default())?;
     let client = Client::new(client::http_transport(&servers));
     let dial = client::dial_tcp(&servers);
-    let runtime = node::chosen(args.runtime).await;
+    let runtime = node::chosen(args.runtime, &flags.engine).await?;
     let config = NodeConfig {
+        engine: flags.engine,
         state_dir: args.state_dir.unwrap_or_else(|| process::default_state_dir(&flags.name)),
         name: flags.name,
         labels: flags.labels,

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use api::amounts::Amounts;
 use api::taint::Taint;
 use base::{Clock, ErrorChain, Tasks};
@@ -22,9 +22,8 @@ use tracing::{error, info};
 use crate::args::Runtime;
 use crate::control_plane::Common;
 use crate::dir_lock::DirLock;
+use crate::engine_flags::{self, DOCKER_SOCKET, EngineOptions};
 
-/// Where Docker's socket is.
-const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 /// Number of processors of a simulated node.
 const SIM_CPUS: u32 = 64;
 const SIM_MEMORY_BYTES: u64 = 256 << 30;
@@ -50,6 +49,8 @@ pub struct NodeConfig {
     pub address: IpAddr,
     /// Whether it works for another cluster than before.
     pub accept_cluster: bool,
+    /// Which engine to use, and how.
+    pub engine: EngineOptions,
 }
 
 /// The engines that a process has opened, whose containers are removed when it ends.
@@ -85,18 +86,26 @@ impl Engines {
     }
 }
 
-/// The runtime that `auto` selects on this host.
-pub async fn chosen(runtime: Runtime) -> Runtime {
-    if runtime != Runtime::Auto {
-        return runtime;
+/// The runtime that `auto` selects on this host. An error where it cannot give containers what the
+/// flags say.
+pub async fn chosen(runtime: Runtime, options: &EngineOptions) -> Result<Runtime> {
+    let chosen = match runtime {
+        Runtime::Auto => match node_agent::engine::docker::connect(&options.socket).await {
+            Ok(_) => Runtime::Docker,
+            Err(why) => {
+                let why = ErrorChain(&why);
+                info!(%why, "no Docker Engine found; tasks run as plain processes");
+                Runtime::Process
+            }
+        },
+        Runtime::Docker | Runtime::Process | Runtime::Sim => runtime,
+    };
+    if chosen == Runtime::Process
+        && let Some(flag) = engine_flags::problem_for_processes(&options.added)
+    {
+        bail!("{flag}: not available with the process runtime; start a Docker Engine");
     }
-    match node_agent::engine::docker::connect(DOCKER_SOCKET).await {
-        Ok(_) => Runtime::Docker,
-        Err(why) => {
-            info!(why = %ErrorChain(&why), "no Docker Engine found; tasks run as plain processes");
-            Runtime::Process
-        }
-    }
+    Ok(chosen)
 }
 
 /// Checks that the selected runtime is available. In `heliox dev` a missing engine is reported at
@@ -132,7 +141,7 @@ fn host(runtime: Runtime, state_dir: &Path) -> Host {
 }
 
 async fn open(
-    runtime: Runtime,
+    (runtime, options): (Runtime, EngineOptions),
     scope: Scope,
     state_dir: PathBuf,
     clock: Clock,
@@ -141,9 +150,10 @@ async fn open(
         Runtime::Docker | Runtime::Auto => {
             let config = DockerConfig {
                 scope,
-                socket: DOCKER_SOCKET.to_owned(),
+                socket: options.socket,
                 state_dir,
                 default_host_ip: Some(IpAddr::from([127, 0, 0, 1])),
+                docker_config: options.docker_config,
                 clock,
             };
             Ok(Arc::new(DockerEngine::connect(config).await?))
@@ -184,15 +194,17 @@ pub fn start(
     let NodeConfig {
         name, labels, taints, capacity, runtime, state_dir, port_range, address, ..
     } = config;
-    let accept_cluster = config.accept_cluster;
+    let (accept_cluster, options) = (config.accept_cluster, config.engine);
+    let added = options.added.clone();
     let agent_dir = state_dir.clone();
     let lock = DirLock::take(&state_dir, ("the state directory", "--state-dir"))?;
     let journal = Journal::in_dir(&state_dir).context("cannot open the agent's journal")?;
     let (opened, clock) = (engines.clone(), common.clock.clone());
     let open_engine: OpenEngine = Arc::new(move |scope| {
         let (opened, state_dir, clock) = (opened.clone(), state_dir.clone(), clock.clone());
+        let options = options.clone();
         Box::pin(async move {
-            let engine = open(runtime, scope, state_dir, clock).await?;
+            let engine = open((runtime, options), scope, state_dir, clock).await?;
             opened.put(Arc::clone(&engine));
             Ok(engine)
         })
@@ -209,6 +221,7 @@ pub fn start(
         journal,
         dial,
         accept_cluster,
+        added,
     };
     let outside = Outside {
         client,

@@ -4,6 +4,7 @@
 //! the engine shows, and the [`journal`] of what the agent has begun. [`run`] observes, plans and
 //! acts. [`engine`] runs the containers: Docker, plain processes or a simulation, behind one trait.
 
+mod added;
 pub mod attempt;
 pub mod engine;
 mod free;
@@ -15,6 +16,7 @@ pub mod resolve;
 mod shell;
 mod taken;
 
+pub use added::Added;
 pub use journal::{Journal, JournalError, Log};
 pub use ledger::Ledger;
 pub use shell::view::{LocalTask, LocalView, VIEW_SOCKET};

@@ -11,8 +11,9 @@ type Need = (&'static str, &'static str);
 /// What containers need: the engine, and a static program for an image.
 const FOR_DOCKER: [Need; 2] = [("dockerd", "docker.io"), ("busybox", "busybox-static")];
 /// What the build and the tests need apart from that.
-const FOR_TESTS: [Need; 8] = [
+const FOR_TESTS: [Need; 9] = [
     ("awk", "mawk"),
+    ("docker-registry", "docker-registry"),
     ("etcd", "etcd-server"),
     ("fish", "fish"),
     ("kubectl", "kubernetes-client"),

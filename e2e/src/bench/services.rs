@@ -364,6 +364,7 @@ fn agents(fleet: &Fleet, count: usize) -> Measured<(Tasks, tempfile::TempDir)> {
             port_range: (20_000, 20_999),
             address: IpAddr::from([127, 0, 0, 1]),
             accept_cluster: false,
+            engine: heliox::engine_flags::EngineOptions::default(),
         };
         let registry = prometheus::Registry::new();
         let outside = (client.clone(), None);

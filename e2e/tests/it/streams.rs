@@ -79,6 +79,7 @@ impl Pair {
             journal: Journal::in_memory(),
             dial: Some(client::dial_tcp(&servers)),
             accept_cluster: false,
+            added: node_agent::Added::default(),
         };
         let outside = Outside {
             client: Client::new(http_transport(&servers)),

@@ -212,6 +212,7 @@ impl Cluster {
             journal: host.journal.clone(),
             dial: None,
             accept_cluster: false,
+            added: node_agent::Added::default(),
         };
         let outside = Outside {
             client: host.line.client(),

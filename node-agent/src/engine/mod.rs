@@ -37,6 +37,7 @@ use api::exec::ExecRequest;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 pub use container::{
     Container, ContainerState, Identity, InvalidIdentity, LABEL_ATTEMPT, LABEL_CLUSTER,
@@ -76,6 +77,24 @@ pub struct Started {
     pub adopted: bool,
 }
 
+/// Where an engine tells how much of an image it has fetched, in percent; nothing before that is
+/// known.
+#[derive(Debug, Default)]
+pub struct PullProgress(watch::Sender<Option<u8>>);
+
+impl PullProgress {
+    /// One whose latest value can be watched.
+    pub fn watched() -> (Self, watch::Receiver<Option<u8>>) {
+        let (sender, receiver) = watch::channel(None);
+        (Self(sender), receiver)
+    }
+
+    /// Tells it.
+    pub fn tell(&self, percent: Option<u8>) {
+        self.0.send_if_modified(|before| std::mem::replace(before, percent) != percent);
+    }
+}
+
 /// An answer of an engine, when it comes.
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, EngineError>>;
 
@@ -97,8 +116,9 @@ pub trait Engine: Send + Sync + Debug {
     /// have the image fetched, which may take long, and ask again.
     fn create_and_start<'a>(&'a self, spec: &'a ContainerSpec) -> Answer<'a, Started>;
 
-    /// Fetches an image; dropping the answer gives that up. `Refused` where it cannot be had.
-    fn pull<'a>(&'a self, image: &'a str) -> Answer<'a, ()>;
+    /// Fetches an image and tells meanwhile how far it is; dropping the answer gives that up. `Refused`
+    /// where it cannot be had.
+    fn pull<'a>(&'a self, image: &'a str, progress: &'a PullProgress) -> Answer<'a, ()>;
 
     /// Sends a signal to the container's main process (of the process engine: to its group).
     /// Does nothing to one that has ended.

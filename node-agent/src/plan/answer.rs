@@ -52,6 +52,15 @@ pub(crate) enum After {
     Ended(Box<Ending>),
 }
 
+/// The attempt while its image is pulled, of which so much is there.
+pub(crate) fn while_pulled(attempt: &Attempt, image: &str, percent: u8) -> Attempt {
+    let mut next = attempt.clone();
+    if next.waits_for_image() {
+        next.session.trouble = Some(format!("pulling image {image}: {percent} %"));
+    }
+    next
+}
+
 /// The attempt after its image was pulled, or could not be.
 pub(crate) fn after_pull(
     attempt: &Attempt,

@@ -38,7 +38,7 @@ use crate::resolve::{HostInfo, merged};
 use crate::taken::{Offer, Room};
 
 pub(crate) use anew::tell_anew;
-pub(crate) use answer::{ActionKind, After, after, after_pull};
+pub(crate) use answer::{ActionKind, After, after, after_pull, while_pulled};
 pub(crate) use ending::Ending;
 pub(crate) use restart::after_failure;
 

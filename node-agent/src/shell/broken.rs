@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::engine::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineEvent, Exec, Identity,
-    LogOptions, LogStream, NodeFacts, Signal, Started, Usage,
+    LogOptions, LogStream, NodeFacts, PullProgress, Signal, Started, Usage,
 };
 
 /// Panics whatever it is asked.
@@ -41,7 +41,7 @@ impl Engine for Broken {
         broken()
     }
 
-    fn pull<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+    fn pull<'a>(&'a self, _: &'a str, _: &'a PullProgress) -> Answer<'a, ()> {
         broken()
     }
 

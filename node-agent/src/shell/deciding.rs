@@ -8,12 +8,13 @@ use tracing::{info, warn};
 
 use super::Agent;
 use super::executor::Acted;
-use super::pulls::Pulled;
+use super::pulls::{Pulled, Pulling};
 use super::work_queue::Due;
 use crate::attempt::{Attempt, Progress};
 use crate::engine::{EngineError, Identity, Reason};
 use crate::plan::{
-    self, ActionKind, After, Node, Plan, View, after, after_failure, after_pull, later, plan,
+    self, Action, ActionKind, After, Node, Plan, View, after, after_failure, after_pull, later,
+    plan, while_pulled,
 };
 use crate::resolve::HostInfo;
 
@@ -46,7 +47,12 @@ impl Agent {
         // meanwhile. Everything is planned anew then, and what the ledger says has begun is treated
         // as after a crash.
         if is_saved && let Some(engine) = &self.engine_view.engine {
-            plan.actions.into_iter().for_each(|action| self.executor.act(engine, action));
+            for mut action in plan.actions {
+                if let Action::Start(spec) = &mut action {
+                    self.config.added.add_to(spec);
+                }
+                self.executor.act(engine, action);
+            }
         }
         is_saved
     }
@@ -158,6 +164,17 @@ impl Agent {
                 self.executor.rest(&identity, error, now);
             }
             self.follow(&identity, follows);
+            self.queue.extend([identity]);
+        }
+    }
+
+    /// Takes in how far a pull has come: those that wait for it say so.
+    pub(super) fn pulling(&mut self, pulling: &Pulling) {
+        let Some((image, waiting)) = self.pulls.waiting(pulling) else { return };
+        let (image, waiting) = (image.to_owned(), waiting.clone());
+        for identity in waiting {
+            let Some(attempt) = self.ledger.get(&identity) else { continue };
+            self.put(while_pulled(attempt, &image, pulling.percent));
             self.queue.extend([identity]);
         }
     }

@@ -57,6 +57,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
+use crate::added::Added;
 use crate::engine::{Engine, EngineError, EngineEvent, Scope};
 use crate::journal::{Journal, JournalError, Owner, Record};
 use crate::ledger::Ledger;
@@ -72,7 +73,7 @@ use keeping::Keeping;
 use memory::Memory;
 use presence::Presence;
 use publishing::Publishing;
-use pulls::{Pulled, Pulls};
+use pulls::{Pulled, Pulling, Pulls};
 use reports::{ReportSender, Sent};
 use served::Served;
 use view::LocalView;
@@ -113,6 +114,8 @@ pub struct Config {
     /// Whether to work for the cluster that answers although it is another one than before, or was
     /// restored.
     pub accept_cluster: bool,
+    /// What every container of the node is given.
+    pub added: Added,
 }
 
 /// A host, beyond what its engine reports.
@@ -212,6 +215,8 @@ enum Event {
     Engine(EngineEvent),
     Acted(Acted),
     Pulled(Pulled),
+    /// How far a pull has come.
+    Pulling(Pulling),
     Sent(Sent),
     /// The result of writing the Node object.
     Published(Result<(), client::Error>),
@@ -436,6 +441,7 @@ impl Agent {
             Event::Engine(EngineEvent::Missed) => self.engine_view.doubt_all(),
             Event::Acted(acted) => self.acted(acted),
             Event::Pulled(pulled) => self.pulled(&pulled),
+            Event::Pulling(pulling) => self.pulling(&pulling),
             Event::Sent(sent) => {
                 let heard = self.reports.heard(sent, &mut self.ledger, Instant::now());
                 self.queue.extend(heard);

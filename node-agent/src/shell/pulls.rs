@@ -7,17 +7,33 @@
 //! * A pull that nobody waits for any more is cancelled.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use base::{Spawner, without_panic};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::time::sleep;
 use tracing::{debug, error, info};
 
 use super::Event;
-use crate::engine::{Engine, EngineError, Identity};
+use crate::engine::{Engine, EngineError, Identity, PullProgress};
 
 /// Most images that are pulled at the same time: enough to use all of a node's bandwidth.
 const PULLS_MAX: usize = 4;
+
+/// How often it is told how far a pull has come: each time is a report of every task that waits.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(2);
+/// By how many percent it has come further when it is told again.
+const PROGRESS_STEP: u8 = 5;
+
+/// How far a pull has come.
+#[derive(Debug)]
+pub(super) struct Pulling {
+    image: String,
+    number: u64,
+    pub(super) percent: u8,
+}
 
 /// The result of a pull.
 #[derive(Debug)]
@@ -67,15 +83,17 @@ impl Pulls {
         let (slots, engine) = (Arc::clone(&self.slots), Arc::clone(engine));
         let events = self.events.clone();
         self.spawner.spawn("image", async move {
+            let (progress, seen) = PullProgress::watched();
             let fetch = async {
                 let _slot = slots.acquire().await;
-                engine.pull(&image).await
+                engine.pull(&image, &progress).await
             };
             let outcome = tokio::select! {
                 biased;
                 // Nothing is ever sent: the receiver resolves when the sender is dropped.
                 _ = given_up => return debug!(image, "cancelled: no task waits for this image any more"),
                 outcome = without_panic("image", fetch) => outcome,
+                never = tell(seen, (&image, number), &events) => match never {},
             };
             // A panic is a bug in handling this image. It must not affect attempts that do not wait
             // for it.
@@ -86,6 +104,12 @@ impl Pulls {
             // The receiver is closed when the agent ends.
             let _stopping = events.send(Event::Pulled(Pulled { image, number, outcome })).await;
         });
+    }
+
+    /// The attempts that wait for this pull, and its image.
+    pub(super) fn waiting(&self, pulling: &Pulling) -> Option<(&str, &BTreeSet<Identity>)> {
+        let (image, pull) = self.by_image.get_key_value(&pulling.image)?;
+        (pull.number == pulling.number).then_some((image, &pull.waiting))
     }
 
     /// The attempts that waited for this pull.
@@ -108,12 +132,29 @@ impl Pulls {
     }
 }
 
+/// Tells now and then how far a pull has come.
+async fn tell(
+    seen: watch::Receiver<Option<u8>>,
+    (image, number): (&str, u64),
+    events: &mpsc::Sender<Event>,
+) -> Infallible {
+    let mut told = None;
+    loop {
+        sleep(PROGRESS_INTERVAL).await;
+        let now = seen.borrow().map(|percent| percent - percent % PROGRESS_STEP);
+        if let Some(percent) = now.filter(|_| now != told) {
+            told = now;
+            let pulling = Pulling { image: image.to_owned(), number, percent };
+            // The receiver is closed when the agent ends.
+            let _stopping = events.send(Event::Pulling(pulling)).await;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use base::{Clock, Tasks, Timestamp, panics};
-    use tokio::time::{Instant, sleep};
+    use tokio::time::Instant;
 
     use super::super::broken::Broken;
     use super::*;
@@ -147,10 +188,22 @@ mod tests {
         }
 
         async fn next(&mut self) -> Pulled {
-            match self.news.recv().await {
-                Some(Event::Pulled(pulled)) => pulled,
-                other => panic!("{other:?}"),
+            loop {
+                match self.news.recv().await {
+                    Some(Event::Pulled(pulled)) => return pulled,
+                    Some(Event::Pulling(_)) => (),
+                    other => panic!("{other:?}"),
+                }
             }
+        }
+
+        fn is_done(&mut self) -> bool {
+            while let Ok(event) = self.news.try_recv() {
+                if matches!(event, Event::Pulled(_)) {
+                    return true;
+                }
+            }
+            false
         }
     }
 
@@ -196,7 +249,25 @@ mod tests {
         let waited = world.pulls.done(&pulled);
         assert_eq!(waited, BTreeSet::from([identity("first"), identity("second")]));
         sleep(10 * FETCH).await;
-        assert!(world.news.try_recv().is_err(), "there was one fetch");
+        assert!(!world.is_done(), "there was one fetch");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn how_far_a_fetch_has_come_is_told_to_those_who_wait_until_it_is_given_up() {
+        let mut world = World::new(&["slow"]);
+        world.ask("slow", "first");
+        let mut percents = Vec::new();
+        for _ in 0..3 {
+            let Some(Event::Pulling(pulling)) = world.news.recv().await else { panic!() };
+            let (image, waiting) = world.pulls.waiting(&pulling).unwrap();
+            assert_eq!((image, waiting), ("slow", &BTreeSet::from([identity("first")])));
+            percents.push(pulling.percent);
+        }
+        assert_eq!(percents, [10, 20, 30]);
+        let Some(Event::Pulling(late)) = world.news.recv().await else { panic!() };
+        world.pulls.keep(|_| false);
+        world.ask("slow", "second");
+        assert_eq!(world.pulls.waiting(&late), None, "it is of the fetch before");
     }
 
     #[tokio::test(start_paused = true)]
@@ -206,7 +277,7 @@ mod tests {
         slow.iter().for_each(|image| world.ask(image, image));
         world.ask("quick", "quick");
         sleep(FETCH).await;
-        assert!(world.news.try_recv().is_err(), "all places are taken");
+        assert!(!world.is_done(), "all places are taken");
         let began = Instant::now();
         world.pulls.keep(|it| it.task() == "quick" || it.task() == "slow-1");
         assert_eq!(world.next().await.image, "quick");

@@ -35,6 +35,7 @@ fn config(journal: Journal, name: &str) -> Config {
         journal,
         dial: None,
         accept_cluster: false,
+        added: Added::default(),
     }
 }
 

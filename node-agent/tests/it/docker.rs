@@ -15,7 +15,7 @@ use node_agent::engine::docker::{self, DockerConfig, DockerEngine, busybox};
 use node_agent::engine::logs::Output;
 use node_agent::engine::{
     ContainerSpec, ContainerState, Engine, EngineError, LABEL_CLUSTER, LogOptions, Mount,
-    MountSource, Port, Protocol, PullPolicy, Reason, Resources, Scope, Signal,
+    MountSource, Port, Protocol, PullPolicy, PullProgress, Reason, Resources, Scope, Signal,
 };
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt as _;
@@ -39,6 +39,13 @@ pub(crate) async fn bench() -> DockerBench {
     DockerBench { cluster: Rng::from_machine().uuid(), state: tempfile::tempdir().unwrap() }
 }
 
+impl DockerBench {
+    /// Where the host's credentials for registries would be.
+    pub(crate) fn docker_config(&self) -> std::path::PathBuf {
+        self.state.path().join("config.json")
+    }
+}
+
 impl Bench for DockerBench {
     fn engine<'a>(&'a self, node: &'a str) -> BoxFuture<'a, Arc<dyn Engine>> {
         let config = DockerConfig {
@@ -46,6 +53,7 @@ impl Bench for DockerBench {
             socket: SOCKET.to_owned(),
             state_dir: self.state.path().join(node),
             default_host_ip: Some(Ipv4Addr::LOCALHOST.into()),
+            docker_config: Some(self.docker_config()),
             clock: Clock::system(),
         };
         async move {
@@ -121,7 +129,7 @@ async fn an_image_that_is_not_there_is_refused_by_name() {
             let mut refused = engine.create_and_start(&spec).await.err();
             if policy != PullPolicy::Never {
                 assert_eq!(refused, Some(EngineError::NeedsImage));
-                refused = engine.pull(&spec.image).await.err();
+                refused = engine.pull(&spec.image, &PullProgress::default()).await.err();
             }
             let Some(EngineError::Refused { reason: Reason::ImagePull, message }) = refused else {
                 panic!("{refused:?}");

@@ -5,4 +5,5 @@ mod docker;
 mod full_disk;
 mod memory;
 mod process;
+mod registry;
 mod template_fields;

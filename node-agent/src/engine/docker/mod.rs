@@ -17,6 +17,8 @@ mod logs;
 mod memory;
 mod observe;
 mod oom;
+mod pull;
+mod registry_auth;
 mod short;
 mod terminal;
 mod usage;
@@ -34,11 +36,11 @@ use base::{Clock, ErrorChain};
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
 use bollard::query_parameters::{
-    CreateContainerOptionsBuilder, CreateImageOptionsBuilder, KillContainerOptionsBuilder,
-    ListImagesOptions, RemoveContainerOptionsBuilder,
+    CreateContainerOptionsBuilder, KillContainerOptionsBuilder, ListImagesOptions,
+    RemoveContainerOptionsBuilder,
 };
 use futures_util::stream::{self, BoxStream};
-use futures_util::{FutureExt, StreamExt, TryStreamExt, future};
+use futures_util::{FutureExt, StreamExt};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
 
@@ -52,7 +54,7 @@ use self::oom::Verdict;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
     IMAGES_MAX, Identity, LABEL_CLUSTER, LABEL_NODE, LogOptions, LogStore, LogStream, NodeFacts,
-    PullPolicy, Reason, Scope, Signal, Started, Usage,
+    PullPolicy, PullProgress, Reason, Scope, Signal, Started, Usage,
 };
 
 /// How long the engine may take for one call. On a loaded machine a start takes seconds. No call
@@ -83,6 +85,8 @@ pub struct DockerConfig {
     /// The address to which ports without `hostIP` are bound. Docker's own default is all
     /// addresses.
     pub default_host_ip: Option<IpAddr>,
+    /// The host's credentials for registries, as `docker login` writes them. It need not exist.
+    pub docker_config: Option<PathBuf>,
     /// Tells the time.
     pub clock: Clock,
 }
@@ -276,33 +280,6 @@ impl DockerEngine {
         }
     }
 
-    async fn fetch(&self, image: &str) -> Result<(), EngineError> {
-        // Without a tag Docker would pull all tags.
-        let has_tag = image.rsplit('/').next().is_some_and(|last| last.contains([':', '@']));
-        let from = if has_tag { image.to_owned() } else { format!("{image}:latest") };
-        let options = CreateImageOptionsBuilder::new().from_image(&from).build();
-        let pull = self.docker.create_image(Some(options), None, None);
-        let failed = |message: String| {
-            EngineError::refused(Reason::ImagePull, format!("image {image}: {message}"))
-        };
-        match timeout(PULL_TIMEOUT, pull.try_for_each(|_| future::ready(Ok(())))).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => match classify(&error, Stage::Ask) {
-                // The connection to the engine was lost.
-                lost @ EngineError::Unavailable { .. } => Err(lost),
-                EngineError::Refused { .. }
-                | EngineError::NeedsImage
-                | EngineError::Failed { .. }
-                | EngineError::Unknown { .. }
-                | EngineError::Gone => Err(failed(classify::message(&error))),
-            },
-            Err(_) => {
-                let minutes = PULL_TIMEOUT.as_secs() / 60;
-                Err(failed(format!("not fetched within {minutes} minutes")))
-            }
-        }
-    }
-
     async fn send(&self, identity: &Identity, signal: Signal) -> Result<(), EngineError> {
         for found in self.find(identity).await? {
             self.send_to(&found.id, signal).await?;
@@ -432,8 +409,8 @@ impl Engine for DockerEngine {
         .boxed()
     }
 
-    fn pull<'a>(&'a self, image: &'a str) -> Answer<'a, ()> {
-        self.fetch(image).boxed()
+    fn pull<'a>(&'a self, image: &'a str, progress: &'a PullProgress) -> Answer<'a, ()> {
+        self.fetch(image, progress).boxed()
     }
 
     fn signal<'a>(&'a self, identity: &'a Identity, signal: Signal) -> Answer<'a, ()> {

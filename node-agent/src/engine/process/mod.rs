@@ -39,8 +39,8 @@ use super::log_store::read_files;
 use super::logs::room_of;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
-    Identity, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, Reason, Scope,
-    Signal, Started, Usage,
+    Identity, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, PullProgress, Reason,
+    Scope, Signal, Started, Usage,
 };
 use shim::private::{self, remove_if_there};
 
@@ -224,7 +224,7 @@ impl Engine for ProcessEngine {
         self.start(spec).boxed()
     }
 
-    fn pull<'a>(&'a self, _: &'a str) -> Answer<'a, ()> {
+    fn pull<'a>(&'a self, _: &'a str, _: &'a PullProgress) -> Answer<'a, ()> {
         // It takes no images.
         async { Ok(()) }.boxed()
     }

@@ -33,7 +33,8 @@ use self::state::State;
 use super::logs::LogEvent;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
-    IMAGES_MAX, Identity, LogOptions, LogStream, NodeFacts, Reason, Scope, Signal, Started, Usage,
+    IMAGES_MAX, Identity, LogOptions, LogStream, NodeFacts, PullProgress, Reason, Scope, Signal,
+    Started, Usage,
 };
 
 /// What goes wrong with a create.
@@ -282,10 +283,14 @@ impl Engine for SimEngine {
         future::ready(self.create(spec)).boxed()
     }
 
-    fn pull<'a>(&'a self, image: &'a str) -> Answer<'a, ()> {
+    fn pull<'a>(&'a self, image: &'a str, progress: &'a PullProgress) -> Answer<'a, ()> {
         async move {
             if let Some(time) = self.machine.with(|state| state.slow_images.get(image).copied()) {
-                sleep(time).await;
+                // A tenth of the time for each tenth of the image.
+                for tenth in 1..=10_u8 {
+                    sleep(time / 10).await;
+                    progress.tell(Some(10 * tenth));
+                }
                 self.machine.with(|state| state.add_image(&self.scope, image));
             }
             Ok(())
