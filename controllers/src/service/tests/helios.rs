@@ -39,7 +39,14 @@ fn ours(world: &mut World) -> Vec<Took> {
                 Action::Task { task, change: TaskChange::Evict { .. }, .. } => {
                     took.push(("undeploy", host(&task.key.name)));
                 }
-                _ => (),
+                Action::Create(_)
+                | Action::Patch(_)
+                | Action::Status(_)
+                | Action::Task { .. }
+                | Action::Record { .. }
+                | Action::Remove { .. }
+                | Action::Delete { .. }
+                | Action::Emptied { .. } => (),
             }
         }
         if !plan.groups.is_empty() || plan.status.is_some() {
