@@ -15,7 +15,7 @@ use api::node::NodeSpec;
 use api::resource::Resource as _;
 use api::taint::Taint;
 
-use crate::args::AgentArgs;
+use crate::args::{AgentArgs, Runtime};
 use crate::engine_flags::{self, EngineOptions};
 
 /// Flags that describe a node.
@@ -59,7 +59,10 @@ pub fn checked(args: &AgentArgs, host_name: impl FnOnce() -> Result<String>) -> 
     if let Some(problem) = address_problem(args.address) {
         problems.push(format!("--address {}: {problem}", args.address));
     }
-    let engine = engine_flags::checked(&args.engine, &mut problems);
+    let mut engine = engine_flags::checked(&args.engine, &mut problems);
+    if matches!(args.runtime, Runtime::Docker | Runtime::Auto) {
+        engine.take_socket(args.engine.docker_host.as_deref(), &mut problems);
+    }
     match problems.as_slice() {
         [] => Ok(AgentFlags { name, labels, taints, capacity, engine }),
         [problem] => bail!("{problem}"),

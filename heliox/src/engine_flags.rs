@@ -68,15 +68,6 @@ fn default_docker_config() -> Option<PathBuf> {
 
 /// Checks the flags.
 pub fn checked(args: &EngineArgs, problems: &mut Vec<String>) -> EngineOptions {
-    let docker_host = args.docker_host.as_deref().filter(|host| !host.is_empty());
-    let socket = docker_host.unwrap_or(DOCKER_SOCKET);
-    let socket = socket.strip_prefix("unix://").unwrap_or(socket);
-    if !socket.starts_with('/') {
-        problems.push(format!(
-            "--docker-host {socket:?}: only a unix socket is supported; write for example \
-             unix://{DOCKER_SOCKET}"
-        ));
-    }
     let mut added = Added { dns: args.dns.clone(), ..Added::default() };
     for text in &args.env {
         match text.split_once('=') {
@@ -103,7 +94,23 @@ pub fn checked(args: &EngineArgs, problems: &mut Vec<String>) -> EngineOptions {
     }
     problems.extend(refused(&added));
     let docker_config = args.docker_config.clone().or_else(default_docker_config);
-    EngineOptions { socket: socket.to_owned(), docker_config, added }
+    EngineOptions { docker_config, added, ..EngineOptions::default() }
+}
+
+impl EngineOptions {
+    /// Uses the socket of the flag or of `DOCKER_HOST`, which many set for other programs: it is only
+    /// looked at where Docker may run the tasks.
+    pub fn take_socket(&mut self, docker_host: Option<&str>, problems: &mut Vec<String>) {
+        let Some(docker_host) = docker_host.filter(|host| !host.is_empty()) else { return };
+        let socket = docker_host.strip_prefix("unix://").unwrap_or(docker_host);
+        if !socket.starts_with('/') {
+            problems.push(format!(
+                "--docker-host {docker_host:?}: only a unix socket is supported; write for example \
+                 unix://{DOCKER_SOCKET}"
+            ));
+        }
+        socket.clone_into(&mut self.socket);
+    }
 }
 
 fn mount(text: &str) -> Option<Mount> {
@@ -171,9 +178,8 @@ mod tests {
             ..EngineArgs::default()
         };
         let mut problems = Vec::new();
-        checked(&args, &mut problems);
+        checked(&args, &mut problems).take_socket(args.docker_host.as_deref(), &mut problems);
         expect_test::expect![[r#"
-            --docker-host "tcp://10.0.0.1:2376": only a unix socket is supported; write for example unix:///var/run/docker.sock
             --env "A": must be NAME=VALUE
             --mount "/a": must be HOSTPATH:PATH or HOSTPATH:PATH:ro, with absolute paths
             --mount "a:/b": must be HOSTPATH:PATH or HOSTPATH:PATH:ro, with absolute paths
@@ -182,6 +188,7 @@ mod tests {
             --env: "HELIOX_X": variables that start with HELIOX_ are set by Heliox
             --dns: "db" is not an IP address
             --add-host: "x" is not an IP address
+            --docker-host "tcp://10.0.0.1:2376": only a unix socket is supported; write for example unix:///var/run/docker.sock
         "#]]
         .assert_eq(&(problems.join("\n") + "\n"));
     }
@@ -196,7 +203,8 @@ mod tests {
             ..EngineArgs::default()
         };
         let mut problems = Vec::new();
-        let options = checked(&args, &mut problems);
+        let mut options = checked(&args, &mut problems);
+        options.take_socket(args.docker_host.as_deref(), &mut problems);
         assert_eq!(problems, Vec::<String>::new());
         assert_eq!(options.socket, "/run/podman.sock");
         assert_eq!(options.added.host_aliases[0].ip, "::1");

@@ -51,6 +51,9 @@ pub struct Attempt {
     /// Numbers of the node's graphics processors that it holds.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub gpus: Vec<u32>,
+    /// Digest of the image that its containers run, where it stays up and a registry knows the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<Box<str>>,
     /// How it has to be stopped.
     #[serde(default)]
     pub manner: Manner,
@@ -289,6 +292,7 @@ impl Attempt {
             ports,
             fixed_ports,
             gpus,
+            image_digest,
             manner,
             in_place,
             progress,
@@ -298,6 +302,7 @@ impl Attempt {
         (identity, binding, requests, ports)
             == (&other.identity, &other.binding, &other.requests, &other.ports)
             && (fixed_ports, gpus, manner) == (&other.fixed_ports, &other.gpus, &other.manner)
+            && image_digest == &other.image_digest
             && (in_place, progress, unsent) == (&other.in_place, &other.progress, &other.unsent)
     }
 
@@ -310,6 +315,7 @@ impl Attempt {
             ports: BTreeMap::new(),
             fixed_ports: BTreeMap::new(),
             gpus: Vec::new(),
+            image_digest: None,
             manner: Manner::default(),
             in_place: None,
             progress,

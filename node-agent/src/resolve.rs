@@ -40,6 +40,43 @@ pub struct Given<'a> {
     pub ports: &'a BTreeMap<String, u16>,
     /// Numbers of graphics processors.
     pub gpus: &'a [u32],
+    /// Digest of the image, whatever its tag means by now.
+    pub digest: Option<&'a str>,
+}
+
+/// An image by its digest: its name without the tag, and the digest.
+pub(crate) fn by_digest(image: &str, digest: &str) -> String {
+    format!("{}@{digest}", repository(image))
+}
+
+/// The name of an image without its tag or digest.
+pub(crate) fn repository(image: &str) -> &str {
+    let name = image.split_once('@').map_or(image, |(name, _)| name);
+    // A colon before the last slash is that of a registry's port.
+    match name.rsplit_once(':') {
+        Some((repository, tag)) if !tag.contains('/') => repository,
+        Some(_) | None => name,
+    }
+}
+
+/// Which image a container runs, when it is pulled, and whether its digest is to be found out.
+fn image(template: &Template, stays_up: bool, digest: Option<&str>) -> (String, PullPolicy, bool) {
+    let policy = match template.image_pull_policy.unwrap_or_default() {
+        ImagePullPolicy::IfNotPresent => PullPolicy::IfNotPresent,
+        ImagePullPolicy::Always => PullPolicy::Always,
+        ImagePullPolicy::Never => PullPolicy::Never,
+    };
+    match (digest, policy) {
+        // What a digest names never changes.
+        (Some(digest), PullPolicy::Always | PullPolicy::IfNotPresent) => {
+            (by_digest(&template.image, digest), PullPolicy::IfNotPresent, false)
+        }
+        // Such images come to a node in other ways, and other nodes may have them without a digest.
+        (_, PullPolicy::Never) => (template.image.clone(), policy, false),
+        (None, PullPolicy::Always | PullPolicy::IfNotPresent) => {
+            (template.image.clone(), policy, stays_up)
+        }
+    }
 }
 
 /// The specification for the engine, with what the attempt was given. The error is a sentence.
@@ -50,6 +87,7 @@ pub fn container_spec(
     given: Given<'_>,
     host: &HostInfo<'_>,
 ) -> Result<ContainerSpec, String> {
+    let stays_up = template.restart.is_some();
     let host_ports = given.ports;
     let listens = listens_on(merged, host_ports, host);
     let ours = environment(task, template, host_ports, &listens, host);
@@ -65,16 +103,14 @@ pub fn container_spec(
         env: &ours,
     };
     let template = for_node(merged, &names).map_err(|found| sentence(&found))?;
+    let (image, pull_policy, wants_digest) = image(&template, stays_up, given.digest);
     let mut env: Vec<(String, String)> = ours.into_iter().collect();
     env.extend(template.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())));
     Ok(ContainerSpec {
         identity: identity.clone(),
-        image: template.image.clone(),
-        pull_policy: match template.image_pull_policy.unwrap_or_default() {
-            ImagePullPolicy::IfNotPresent => PullPolicy::IfNotPresent,
-            ImagePullPolicy::Always => PullPolicy::Always,
-            ImagePullPolicy::Never => PullPolicy::Never,
-        },
+        image,
+        pull_policy,
+        wants_digest,
         command: template.command.clone(),
         args: template.args.clone(),
         working_dir: template.working_dir.clone(),
@@ -276,6 +312,37 @@ mod tests {
         let mut documented: Vec<&str> = ENVIRONMENT.iter().map(|it| it.name).collect();
         documented.sort_unstable();
         assert_eq!(env.keys().map(String::as_str).collect::<Vec<_>>(), documented);
+    }
+
+    #[test]
+    fn an_image_is_run_by_its_digest_once_that_is_known() {
+        let by = |name: &str, policy, stays_up, digest| {
+            let template = Template {
+                image: name.to_owned(),
+                image_pull_policy: policy,
+                ..Template::default()
+            };
+            image(&template, stays_up, digest)
+        };
+        let (always, never) = (Some(ImagePullPolicy::Always), Some(ImagePullPolicy::Never));
+        for (given, expected) in [
+            (by("r:5000/a:1", None, true, None), ("r:5000/a:1", PullPolicy::IfNotPresent, true)),
+            (by("r:5000/a:1", None, false, None), ("r:5000/a:1", PullPolicy::IfNotPresent, false)),
+            (by("a:1", always, true, None), ("a:1", PullPolicy::Always, true)),
+            (by("a:1", never, true, Some("d")), ("a:1", PullPolicy::Never, false)),
+            (
+                by("r:5000/a:1", None, true, Some("d")),
+                ("r:5000/a@d", PullPolicy::IfNotPresent, false),
+            ),
+            (
+                by("r:5000/a", always, true, Some("d")),
+                ("r:5000/a@d", PullPolicy::IfNotPresent, false),
+            ),
+            (by("a@e", None, true, Some("d")), ("a@d", PullPolicy::IfNotPresent, false)),
+        ] {
+            let (image, policy, wants_digest) = given;
+            assert_eq!((image.as_str(), policy, wants_digest), expected);
+        }
     }
 
     #[test]

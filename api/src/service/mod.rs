@@ -280,6 +280,11 @@ pub struct Revision {
     /// The image that it runs.
     #[serde(default)]
     pub image: String,
+    /// Digest of that image, from when the first task has run it: later tasks, and those that move to
+    /// other nodes, run the same. Absent if no registry knows the image, or with `imagePullPolicy:
+    /// Never`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub digest: Option<String>,
     /// When it was made.
     pub at: Timestamp,
     /// Why it did not stay, in a few words, if its rollout failed. At most 256 characters.

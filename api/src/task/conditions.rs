@@ -106,6 +106,7 @@ mod tests {
             ports: [].into(),
             last_exit: None,
             restart_at: None,
+            image_digest: None,
         }))
     }
 

@@ -83,6 +83,10 @@ pub struct TaskSpec {
     /// Priority: tasks with a higher number are scheduled first.
     #[serde(default, skip_serializing_if = "is_default")]
     pub priority: i32,
+    /// Digest of the image to run, for example `sha256:4f1d...`, whatever the tag in the template means
+    /// by now. Set for a task of a service once a task of its revision has run the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<Box<str>>,
     /// Queue that admitted the task. Not used at present.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queue: Option<String>,
@@ -329,6 +333,10 @@ pub struct TaskStatus {
     /// that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_at: Option<Timestamp>,
+    /// Digest of the image that the task runs. Absent for the tasks of a job, and for an image that no
+    /// registry knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<Box<str>>,
     /// Exit code of the process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,

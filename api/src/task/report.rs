@@ -83,11 +83,20 @@ pub struct Report {
     /// When its container is started again, if it waits for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_at: Option<Timestamp>,
+    /// Digest of the image that it runs. Only tasks that are restarted in place are told with one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<Box<str>>,
+}
+
+/// Whether a text is the digest of an image: `sha256:` and 64 hexadecimal digits in lower case.
+pub fn is_image_digest(text: &str) -> bool {
+    let digits = text.strip_prefix("sha256:").unwrap_or_default();
+    digits.len() == 64 && digits.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'))
 }
 
 impl Report {
     /// The names of its fields in JSON.
-    pub const FIELDS: [&str; 13] = [
+    pub const FIELDS: [&str; 14] = [
         "binding",
         "bootId",
         "state",
@@ -101,6 +110,7 @@ impl Report {
         "ports",
         "lastExit",
         "restartAt",
+        "imageDigest",
     ];
 
     /// The report with everything that is too long shortened, with a note of how much is missing.
@@ -113,6 +123,8 @@ impl Report {
             last.reason.iter_mut().for_each(|reason| cut(reason, REASON_CHARS_MAX));
             last.message.iter_mut().for_each(|message| cut(message, PAST_MESSAGE_CHARS_MAX));
         }
+        // Part of a digest would be another image's.
+        self.image_digest = self.image_digest.filter(|digest| is_image_digest(digest));
         cut(&mut self.boot_id, BOOT_ID_CHARS_MAX);
         self.ports.retain(|name, _| name.chars().count() <= PORT_NAME_CHARS_MAX);
         while self.ports.len() > PORTS_MAX {
@@ -170,6 +182,7 @@ impl Report {
             ports: BTreeMap::new(),
             last_exit: None,
             restart_at: None,
+            image_digest: None,
         };
         Some(least.bounded())
     }
@@ -209,6 +222,7 @@ mod tests {
                     Box::new(LastExit { exit_code, reason: message.clone(), message, at })
                 }),
                 restart_at: at,
+                image_digest: None,
             };
             let bounded = report.clone().bounded();
             prop_assert_eq!(bounded.problem(), None);

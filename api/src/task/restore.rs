@@ -91,7 +91,15 @@ mod tests {
     }
 
     fn retry(task: &Task) -> Task {
-        changed(task, &TaskChange::Retry(Retry { counts: true, not_before: None, avoid: None }))
+        changed(
+            task,
+            &TaskChange::Retry(Retry {
+                counts: true,
+                not_before: None,
+                avoid: None,
+                image_digest: None,
+            }),
+        )
     }
 
     #[test]
@@ -147,7 +155,12 @@ mod tests {
     #[test]
     fn a_retry_that_is_asked_for_twice_over_a_gap_is_made_once() {
         let failed = restored(&reported(&bound(), "Failed"));
-        let change = TaskChange::Retry(Retry { counts: true, not_before: None, avoid: None });
+        let change = TaskChange::Retry(Retry {
+            counts: true,
+            not_before: None,
+            avoid: None,
+            image_digest: None,
+        });
         let again = changed(&failed, &change);
         let asked = apply(&again, 2, &change, Timestamp::UNIX_EPOCH);
         assert_eq!(asked, Ok(Applied::Already));

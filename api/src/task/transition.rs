@@ -95,6 +95,9 @@ pub struct Retry {
     /// A node that the scheduler should avoid.
     #[serde(default)]
     pub avoid: Option<String>,
+    /// Digest of the image that it is to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<Box<str>>,
 }
 
 /// The task in a new run.
@@ -385,6 +388,7 @@ fn set_report(task: &mut Task, report: &Report, now: Timestamp) {
     status.restarts = report.restarts;
     status.last_exit = report.last_exit;
     status.restart_at = report.restart_at;
+    status.image_digest = report.image_digest;
     status.exit_code = report.exit_code;
     status.reason = report.reason;
     status.message = report.message;
@@ -411,6 +415,9 @@ fn retry(task: &Task, next: &mut Task, retry: &Retry) -> Result<(), Refusal> {
     require(may, task, "cannot be tried again")?;
     next.spec.failures = task.spec.failures.saturating_add(retry.counts.into());
     next.spec.not_before = retry.not_before;
+    if retry.image_digest.is_some() {
+        next.spec.image_digest.clone_from(&retry.image_digest);
+    }
     if let Some(node) = &retry.avoid {
         // The latest node goes last: if only avoided nodes fit, the scheduler takes the latest one
         // last.

@@ -22,7 +22,9 @@ pub struct Template {
     /// Image to run, for example `registry:5000/team/app:1.4`. Required; the process runtime
     /// ignores it.
     pub image: String,
-    /// When the node pulls the image. Default IfNotPresent.
+    /// When the node pulls the image. Default IfNotPresent. All tasks of a service's revision run the
+    /// image that the tag meant when the first one ran it, unless the policy is Never: its digest is in
+    /// `status.revisions` of the service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_pull_policy: Option<ImagePullPolicy>,
     /// Entrypoint of the container, executed without a shell. Default: the entrypoint of the image.
@@ -133,7 +135,7 @@ pub enum ImagePullPolicy {
     /// Pull the image if the node does not have it.
     #[default]
     IfNotPresent,
-    /// Pull the image before each attempt.
+    /// Pull the image before each attempt; in a service, for each new revision.
     Always,
     /// Do not pull; the attempt fails if the node does not have the image.
     Never,

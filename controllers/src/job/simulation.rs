@@ -235,6 +235,7 @@ fn report(task: &api::Task, code: i32) -> TaskChange {
         finished_at: None,
         ports: BTreeMap::new(),
         last_exit: None,
+        image_digest: None,
         restart_at: None,
     }))
 }

@@ -88,6 +88,7 @@ pub fn spec(bench: &dyn Bench, task: &str, program: Program<'_>) -> ContainerSpe
         identity: identity(task),
         image: String::new(),
         pull_policy: PullPolicy::IfNotPresent,
+        wants_digest: false,
         command: Vec::new(),
         args: Vec::new(),
         working_dir: None,

@@ -71,10 +71,12 @@ pub enum EngineEvent {
 }
 
 /// That a container was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Started {
     /// It was there before this call: an earlier call whose answer was lost, or a former agent.
     pub adopted: bool,
+    /// The digest of its image, where that was asked for and a registry knows it.
+    pub digest: Option<Box<str>>,
 }
 
 /// Where an engine tells how much of an image it has fetched, in percent; nothing before that is

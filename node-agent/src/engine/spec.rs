@@ -21,6 +21,8 @@ pub struct ContainerSpec {
     pub image: String,
     /// When to pull the image.
     pub pull_policy: PullPolicy,
+    /// Whether the digest of the image is asked for.
+    pub wants_digest: bool,
     /// The entrypoint. Default: the image's.
     pub command: Vec<String>,
     /// The arguments. Default: the image's, unless there is a command.

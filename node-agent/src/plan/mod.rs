@@ -484,6 +484,7 @@ fn report(attempt: &Attempt, boot_id: &str, state: ReportState) -> Report {
         ports: attempt.ports.clone(),
         last_exit: last_exit.map(Box::new),
         restart_at,
+        image_digest: attempt.in_place.as_ref().and_then(|_| attempt.image_digest.clone()),
     }
 }
 

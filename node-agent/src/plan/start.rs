@@ -113,7 +113,9 @@ impl Planner<'_> {
             self.room.allot(&merged.ports, passed_over, &self.named).map_err(Obstacle::Misfit)?;
         let gpus = self.room.allot_gpus(merged.gpus());
         let task = (&*assignment.task, &**template);
-        let given = Given { ports: &ports, gpus: &gpus };
+        attempt.image_digest.clone_from(&assignment.task.spec.image_digest);
+        let digest = attempt.image_digest.as_deref();
+        let given = Given { ports: &ports, gpus: &gpus, digest };
         let spec = container_spec(&attempt.identity, task, &merged, given, &self.view.node.host)
             .map_err(Obstacle::Wrong)?;
         (attempt.ports, attempt.gpus) = (ports, gpus);
@@ -193,7 +195,8 @@ impl Planner<'_> {
             if std::mem::take(&mut next.session.wants_ports) {
                 next.ports = self.room.allot_others(&merged.ports, &attempt.ports);
             }
-            let given = Given { ports: &next.ports, gpus: &next.gpus };
+            let digest = next.image_digest.as_deref();
+            let given = Given { ports: &next.ports, gpus: &next.gpus, digest };
             container_spec(&attempt.identity, task, &merged, given, &host)
         });
         match spec {

@@ -96,8 +96,13 @@ impl Agent {
         self.engine_view.doubt(acted.identity.clone());
         self.take_answer(&acted);
         match acted.outcome {
-            Ok(Some(started)) if !started.adopted => self.metrics.starts.inc(),
-            Ok(_) => (),
+            Ok(Some(started)) => {
+                if !started.adopted {
+                    self.metrics.starts.inc();
+                }
+                self.note_image(&acted.identity, started.digest);
+            }
+            Ok(None) => (),
             Err(EngineError::Refused { reason, message })
                 if matches!(acted.kind, ActionKind::Start { .. }) =>
             {
@@ -114,6 +119,15 @@ impl Agent {
                 | EngineError::Unknown { .. }
                 | EngineError::Gone,
             ) => (),
+        }
+    }
+
+    /// Notes which image an attempt runs: its further containers run the same.
+    fn note_image(&mut self, identity: &Identity, digest: Option<Box<str>>) {
+        let Some(attempt) = self.ledger.get(identity) else { return };
+        if digest.is_some() && attempt.image_digest.is_none() {
+            let attempt = Attempt { image_digest: digest, ..attempt.clone() };
+            self.put(attempt);
         }
     }
 

@@ -138,8 +138,32 @@ async fn an_image_is_fetched_with_the_hosts_credentials_and_failures_are_told_ap
         assert!(refusal(&*engine, &image).await.contains(login), "with a wrong password");
         log_in(bench, registry.port, RIGHT);
         engine.pull(&image, &PullProgress::default()).await.unwrap();
+        let mut runs = spec(bench, "runs", Program::Forever);
+        (runs.image, runs.wants_digest) = (image.clone(), true);
+        let digest = engine.create_and_start(&runs).await.unwrap().digest.unwrap();
+        let again = engine.create_and_start(&runs).await.unwrap();
+        assert!(again.adopted && again.digest.as_ref() == Some(&digest), "{again:?}");
+        engine.remove(&runs.identity).await.unwrap();
         assert!(engine.images().await.unwrap().contains(&image));
         docker.remove_image(&image, NO_OPTIONS, None).await.unwrap();
+
+        // The same image, whatever the tag means by now.
+        let other = registry.push(bench).await;
+        assert_eq!(other, image);
+        let pinned = format!("{}@{digest}", Registry::name(registry.port));
+        engine.pull(&pinned, &PullProgress::default()).await.unwrap();
+        runs.image.clone_from(&pinned);
+        let first = engine.create_and_start(&runs).await.unwrap().digest;
+        engine.remove(&runs.identity).await.unwrap();
+        assert_eq!(first, Some(digest));
+        docker.remove_image(&pinned, NO_OPTIONS, None).await.unwrap();
+        let gone = format!("{}@sha256:{}", Registry::name(registry.port), "0".repeat(64));
+        let gone = refusal(&*engine, &gone).await;
+        assert!(gone.contains("push it again, or roll out another revision"), "{gone}");
+        // What no registry knows has none.
+        let mut local = spec(bench, "local", Program::Forever);
+        local.wants_digest = true;
+        assert_eq!(engine.create_and_start(&local).await.unwrap().digest, None);
 
         let missing = refusal(&*engine, &format!("{}:2", Registry::name(registry.port))).await;
         assert!(missing.contains("the registry has no such image or tag"), "{missing}");

@@ -198,7 +198,7 @@ fn spec_of(template: &Value) -> ContainerSpec {
     let ports: BTreeMap<String, u16> =
         ports.filter_map(|port| Some((port.name.clone(), port.host_port?))).collect();
     let host = HostInfo { node: "a", address: "127.0.0.1", own_network: true };
-    let given = Given { ports: &ports, gpus: &[1, 3] };
+    let given = Given { ports: &ports, gpus: &[1, 3], digest: None };
     let mut spec =
         container_spec(&identity("fields"), (&task, &whole), &merged, given, &host).unwrap();
     if merged.gpus() == 0 {

@@ -40,6 +40,7 @@ fn report(task: &Task, state: ReportState) -> TaskChange {
         finished_at: None,
         ports: [].into(),
         last_exit: None,
+        image_digest: None,
         restart_at: None,
     }))
 }
@@ -56,7 +57,12 @@ fn rerun(task: &Task, run: u32) -> TaskChange {
 }
 
 fn retry(counts: bool) -> TaskChange {
-    TaskChange::Retry(Retry { counts, not_before: None, avoid: Some("n1".to_owned()) })
+    TaskChange::Retry(Retry {
+        counts,
+        not_before: None,
+        avoid: Some("n1".to_owned()),
+        image_digest: None,
+    })
 }
 
 /// The change that a line means: `bind n1`, `running`, `evict Drain`, ...
@@ -421,6 +427,7 @@ fn an_attempt_remembers_the_ones_before_it_within_bounds() {
                     counts: true,
                     not_before: None,
                     avoid: Some(format!("n{attempt}")),
+                    image_digest: None,
                 }),
                 line => change(&task, line),
             };

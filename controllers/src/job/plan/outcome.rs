@@ -170,7 +170,7 @@ fn at_once(task: &Task, reason: StopReason) -> Retry {
     // An evicted task should go to another node. The other reasons say nothing about the node.
     let elsewhere = reason == StopReason::Evict;
     let avoid = task.node().filter(|_| elsewhere).map(str::to_owned);
-    Retry { counts: false, not_before: None, avoid }
+    Retry { counts: false, not_before: None, avoid, image_digest: None }
 }
 
 fn after(task: &Task, policy: &Policy, cause: &Cause<'_>, now: Timestamp) -> Verdict {
@@ -196,7 +196,7 @@ fn after(task: &Task, policy: &Policy, cause: &Cause<'_>, now: Timestamp) -> Ver
     if cause.disruption {
         // Another machine may have room at once.
         return Verdict::Again(Again {
-            retry: Retry { counts, not_before: None, avoid: None },
+            retry: Retry { counts, not_before: None, avoid: None, image_digest: None },
             why: why(task),
         });
     }
@@ -205,7 +205,12 @@ fn after(task: &Task, policy: &Policy, cause: &Cause<'_>, now: Timestamp) -> Ver
     let not_before = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
     let avoid = policy.avoid_failed_nodes.unwrap_or(true).then(|| task.node().map(str::to_owned));
     Verdict::Again(Again {
-        retry: Retry { counts, not_before: Some(not_before), avoid: avoid.flatten() },
+        retry: Retry {
+            counts,
+            not_before: Some(not_before),
+            avoid: avoid.flatten(),
+            image_digest: None,
+        },
         why: why(task),
     })
 }

@@ -156,6 +156,7 @@ fn report(world: &mut World, name: &str, state: ReportState, exit_code: Option<i
         finished_at: state.is_terminal().then_some(world.now),
         ports: std::collections::BTreeMap::new(),
         last_exit: None,
+        image_digest: None,
         restart_at: None,
     };
     world.change(name, &TaskChange::Report(Box::new(report)))

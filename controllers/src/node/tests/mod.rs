@@ -101,6 +101,7 @@ impl World {
                     finished_at: Some(self.now),
                     ports: BTreeMap::new(),
                     last_exit: None,
+                    image_digest: None,
                     restart_at: None,
                 };
                 self.change(rest[0], &TaskChange::Report(Box::new(report)));

@@ -4,6 +4,7 @@ use api::object::Kind as _;
 use api::owner::Owner;
 use api::placement::Placement;
 use api::restart::Restart;
+use api::service::Revision;
 use api::task::{Overrides, TaskSpec};
 use api::task_template::TaskTemplateSpec;
 use api::template::Template;
@@ -66,8 +67,8 @@ pub(super) fn selector(service: &Service) -> String {
 }
 
 /// A new task of a revision, without its name, its index and its own part.
-pub(super) fn task(view: &View<'_>, (number, template): (u32, &str), count: u32) -> Task {
-    let service = view.service;
+pub(super) fn task(view: &View<'_>, revision: &Revision, count: u32) -> Task {
+    let (service, number, template) = (view.service, revision.number, revision.template.as_str());
     let own = view.templates.iter().find(|own| own.name() == template);
     let labels = own.map_or(&service.spec.template.labels, |own| &own.spec.template.labels);
     let spec = TaskSpec {
@@ -76,6 +77,7 @@ pub(super) fn task(view: &View<'_>, (number, template): (u32, &str), count: u32)
         run: number,
         attempt: 1,
         priority: service.spec.priority.unwrap_or_default(),
+        image_digest: revision.digest.as_deref().map(Box::from),
         ..TaskSpec::default()
     };
     Task::new(service.namespace(), "", spec)

@@ -245,7 +245,10 @@ impl<'a, 'b> Step<'a, 'b> {
             self.parcels.push(if matches!(member.task.state(), TaskState::Succeeded) {
                 Action::remove(member.task).into()
             } else {
-                let retry = retry(member.task, now);
+                let mut retry = retry(member.task, now);
+                let revision = self.input.target.revision(member.task.spec.run);
+                let digest = revision.and_then(|revision| revision.digest.as_deref());
+                retry.image_digest = digest.map(Box::from);
                 Parcel::of_task(Action::task(member.task, TaskChange::Retry(retry)), member.task)
             });
         }
@@ -300,8 +303,7 @@ impl<'a, 'b> Step<'a, 'b> {
                 each.push(NewTask { index, name, overrides });
             }
             if !each.is_empty() {
-                let of = (revision.number, revision.template.as_str());
-                let alike = Box::new(objects::task(view, of, places.total()));
+                let alike = Box::new(objects::task(view, revision, places.total()));
                 parcels.push(Action::CreateTasks(NewTasks { alike, each }).into());
             }
         }
@@ -329,5 +331,5 @@ fn retry(task: &Task, now: Timestamp) -> Retry {
     let is_suspension =
         matches!(task.state(), TaskState::Cancelled { reason: StopReason::Suspend });
     let avoid = task.node().filter(|_| !is_suspension).map(str::to_owned);
-    Retry { counts: failed, not_before, avoid }
+    Retry { counts: failed, not_before, avoid, image_digest: None }
 }

@@ -10,6 +10,7 @@ use api::service::{
 use api::table::{some_of, span};
 use api::task::report::shortened;
 use api::task::{Task, TaskState};
+use api::template::ImagePullPolicy;
 use api::{Service, Timestamp};
 use jiff::SignedDuration;
 
@@ -40,13 +41,14 @@ impl Target {
     pub(super) fn of(view: &View<'_>) -> (Self, Option<Obstacle>) {
         let (service, status) = (view.service, &view.service.status);
         let is_first = status.update_revision == 0;
-        let known = Self {
+        let mut known = Self {
             revisions: status.revisions.clone(),
             current: status.current_revision,
             rollout: status.rollout.clone().unwrap_or_default(),
             opens: false,
             failing: BTreeSet::new(),
         };
+        known.pin_images(view.tasks);
         // Only a changed spec makes a new revision, never another version of the controller.
         let is_changed = is_first || service.generation() > status.observed_generation;
         if !is_changed {
@@ -60,8 +62,27 @@ impl Target {
             let name = wanted.name().to_owned();
             return (known, Some(Obstacle::NameTaken { kind: "TaskTemplate", name }));
         }
-        let image = service.spec.template.image.clone();
+        let template = &service.spec.template;
+        let asks_anew = template.image_pull_policy == Some(ImagePullPolicy::Always);
+        let image = (template.image.clone(), known.known_digest(wanted.name(), asks_anew));
         (known.opened(wanted.name(), image, None, view.now), None)
+    }
+
+    /// Notes which image the tag of a revision stood for when its first task ran it.
+    fn pin_images(&mut self, tasks: &[&Task]) {
+        for revision in self.revisions.iter_mut().filter(|revision| revision.digest.is_none()) {
+            let of_it = tasks.iter().filter(|task| task.spec.run == revision.number);
+            let ran = of_it.filter_map(|task| {
+                Some((task.status.started_at?, task.status.image_digest.as_deref()?))
+            });
+            revision.digest = ran.min().map(|(_, digest)| digest.to_owned());
+        }
+    }
+
+    /// The image of a template that was run before; nothing if its tag is to be looked up again.
+    fn known_digest(&self, template: &str, asks_anew: bool) -> Option<String> {
+        let before = self.revisions.iter().rev().find(|it| it.template == template);
+        before.filter(|_| !asks_anew)?.digest.clone()
     }
 
     /// Whether what tasks should run is what the spec says, or would be if its rollout had not
@@ -75,7 +96,7 @@ impl Target {
     fn opened(
         mut self,
         template: &str,
-        image: String,
+        (image, digest): (String, Option<String>),
         back_from: Option<u32>,
         now: Timestamp,
     ) -> Self {
@@ -84,7 +105,7 @@ impl Target {
         let newest = self.revisions.iter().map(|it| it.number).max().unwrap_or_default();
         let number = newest.saturating_add(1);
         let template = template.to_owned();
-        self.revisions.push(Revision { number, template, image, at: now, failure: None });
+        self.revisions.push(Revision { number, template, image, digest, at: now, failure: None });
         self.rollout = RolloutStatus {
             revision: number,
             started_at: now,
@@ -292,7 +313,8 @@ impl Target {
         let is_rollback = self.rollout.back_from.is_some();
         let good = self.revision(self.current).cloned().filter(|_| rolls_back && !is_rollback);
         if let Some(good) = good {
-            *self = self.clone().opened(&good.template, good.image, Some(number), view.now);
+            let image = (good.image, good.digest);
+            *self = self.clone().opened(&good.template, image, Some(number), view.now);
             message = format!("{message}; back to what revision {} ran", good.number);
         }
         Notice { warning: true, reason: "RolloutFailed", message }

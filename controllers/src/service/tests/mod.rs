@@ -5,6 +5,7 @@ mod blips;
 mod drains;
 mod failures;
 mod helios;
+mod images;
 mod nodes;
 mod random;
 mod rollouts;

@@ -229,8 +229,9 @@ impl DockerEngine {
             }
         };
         self.ids.add(&spec.identity, &id);
-        self.start_made(&id, spec).await?;
-        Ok(Started { adopted: false })
+        // Asked while the container starts, which takes longer.
+        let (started, digest) = tokio::join!(self.start_made(&id, spec), self.digest_of(spec));
+        started.map(|()| Started { adopted: false, digest })
     }
 
     /// Takes over a container that an earlier call created and perhaps did not start.
@@ -238,7 +239,7 @@ impl DockerEngine {
         if observe::state(&found.inspected) == Some(ContainerState::Created) {
             self.start_made(&found.id, spec).await?;
         }
-        Ok(Started { adopted: true })
+        Ok(Started { adopted: true, digest: self.digest_of(spec).await })
     }
 
     /// Starts a created container. If it cannot be started, it is removed.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use api::task::report::is_image_digest;
 use base::ErrorChain;
 use bollard::auth::DockerCredentials;
 use bollard::models::CreateImageInfo;
@@ -13,7 +14,8 @@ use tokio::time::timeout;
 use super::classify::{Stage, classify, message};
 use super::registry_auth::{Login, login};
 use super::{DockerEngine, PULL_TIMEOUT};
-use crate::engine::{EngineError, PullProgress, Reason};
+use crate::engine::{ContainerSpec, EngineError, PullProgress, Reason};
+use crate::resolve::repository;
 
 impl DockerEngine {
     pub(super) async fn fetch(
@@ -57,7 +59,8 @@ impl DockerEngine {
                 | EngineError::Unknown { .. }
                 | EngineError::Gone => {
                     let note = note.map(|note| format!("; {note}")).unwrap_or_default();
-                    Err(refused(format!("{}{note}", sentence(&message(&error)))))
+                    let why = sentence(&message(&error));
+                    Err(refused(format!("{why}{}{note}", advice(image, &why))))
                 }
             },
             Err(_) => {
@@ -65,6 +68,17 @@ impl DockerEngine {
                 Err(refused(format!("not fetched within {minutes} minutes")))
             }
         }
+    }
+
+    /// The digest of a container's image, where it is asked for and a registry knows the image.
+    pub(super) async fn digest_of(&self, spec: &ContainerSpec) -> Option<Box<str>> {
+        if !spec.wants_digest {
+            return None;
+        }
+        // Without an answer the tag counts for one more time.
+        let image = self.ask(self.docker.inspect_image(&spec.image)).await.ok()?;
+        let known = image.repo_digests.unwrap_or_default();
+        known.iter().find_map(|known| digest_in(known, &spec.image)).map(Box::from)
     }
 
     /// The credentials for the registry of an image, read anew for each pull: somebody may have logged
@@ -81,6 +95,17 @@ impl DockerEngine {
             Err(error) => Err(named(&path, &ErrorChain(&error).to_string())),
         }
     }
+}
+
+/// The digest in a name by digest, where that is of the same repository as the image.
+fn digest_in<'a>(known: &'a str, image: &str) -> Option<&'a str> {
+    /// As the engine writes it: without the registry that is meant where none is named.
+    fn short(name: &str) -> &str {
+        let name = name.strip_prefix("docker.io/").unwrap_or(name);
+        name.strip_prefix("library/").unwrap_or(name)
+    }
+    let (name, digest) = known.split_once('@')?;
+    (short(name) == short(repository(image)) && is_image_digest(digest)).then_some(digest)
 }
 
 fn named(path: &Path, why: &str) -> String {
@@ -135,6 +160,17 @@ impl Layers {
     }
 }
 
+const NO_SUCH: &str = "the registry has no such image or tag";
+
+/// What to do where the image of a revision is not in its registry any more.
+fn advice(image: &str, why: &str) -> &'static str {
+    if image.contains('@') && why.starts_with(NO_SUCH) {
+        "; push it again, or roll out another revision"
+    } else {
+        ""
+    }
+}
+
 /// What kind of failure the engine's words are about, for people, with these words.
 fn sentence(text: &str) -> String {
     let has = |parts: &[&str]| parts.iter().any(|part| text.contains(part));
@@ -144,7 +180,7 @@ fn sentence(text: &str) -> String {
     } else if has(&["manifest unknown", "name unknown", "repository name not known"])
         || (has(&["not found"]) && has(&["manifest"]))
     {
-        "the registry has no such image or tag"
+        NO_SUCH
     } else if has(&["pull access denied", "denied: ", "insufficient_scope"]) {
         "the registry has no such image, or these credentials may not read it"
     } else if has(&["timeout", "deadline exceeded", "Client.Timeout"]) {
@@ -199,6 +235,23 @@ mod tests {
         let expected =
             [None, None, None, None, Some(25), Some(50), Some(50), Some(75), Some(75), Some(100)];
         assert_eq!(percents(&told), expected);
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_same_repository() {
+        let digest = format!("sha256:{}", "0a".repeat(32));
+        for (known, image, is_its) in [
+            ("busybox", "busybox:1.36", true),
+            ("busybox", "docker.io/library/busybox", true),
+            ("127.0.0.1:5000/team/app", "127.0.0.1:5000/team/app", true),
+            ("127.0.0.1:5000/team/app", "127.0.0.1:5000/team/app:1@sha256:00", true),
+            ("mirror:5000/busybox", "busybox", false),
+        ] {
+            let known = format!("{known}@{digest}");
+            let found = digest_in(&known, image);
+            assert_eq!(found, is_its.then_some(digest.as_str()), "{known} {image}");
+        }
+        assert_eq!(digest_in("busybox@sha256:short", "busybox"), None);
     }
 
     #[test]

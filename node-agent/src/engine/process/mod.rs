@@ -124,10 +124,10 @@ impl ProcessEngine {
         let wanted = spec.clone();
         let prepared = self.blocking(move |inner| inner.prepare(&wanted)).await?;
         let Prepared::New { dir, lock } = prepared else {
-            return Ok(Started { adopted: true });
+            return Ok(Started { adopted: true, digest: None });
         };
         let refusal = match self.run_shim(&dir, lock).await {
-            Ok(ShimAnswer::Started) => return Ok(Started { adopted: false }),
+            Ok(ShimAnswer::Started) => return Ok(Started { adopted: false, digest: None }),
             Ok(ShimAnswer::Refused(message)) => EngineError::refused(Reason::CannotRun, message),
             Ok(ShimAnswer::Failed(message)) => EngineError::unavailable(message),
             Err(error) => error,

@@ -94,7 +94,7 @@ impl State {
         now: Timestamp,
     ) -> Started {
         if self.containers.contains_key(&key) {
-            return Started { adopted: true };
+            return Started { adopted: true, digest: None };
         }
         let lines = [(Output::Stdout, &program.stdout), (Output::Stderr, &program.stderr)]
             .into_iter()
@@ -133,7 +133,7 @@ impl State {
         self.tell(&key);
         self.containers.insert(key, Life::Running(running));
         self.settle(Instant::now());
-        Started { adopted: false }
+        Started { adopted: false, digest: None }
     }
 
     pub(super) fn signal(
