@@ -6,6 +6,8 @@
 //! contain parameters and cannot be typed. A spec that is written in canonical form already stays
 //! the same byte for byte, so its hash equals the one that earlier versions computed.
 
+mod probes;
+
 use serde_json::{Map, Value, json};
 
 use crate::amounts::Quantity;
@@ -14,14 +16,14 @@ use crate::every_kind::WithType;
 use crate::kind::KindId;
 use crate::placement::{Constraint, REPLACE_AFTER};
 use crate::resource::Resource;
-use crate::service::{HISTORY as HISTORY_OF_SERVICE, MIN_READY_SECONDS, ROLLOUT_TIMEOUT};
-use crate::template::GRACE_SECONDS;
+use crate::service::{HISTORY as HISTORY_OF_SERVICE, ROLLOUT_TIMEOUT, min_ready_seconds};
+use crate::template::{GRACE_SECONDS, ProbeKind};
 use crate::workflow::HISTORY;
 
 type Document = Map<String, Value>;
 
 /// The fields of a template in the order of its type. A test compares the two.
-const TEMPLATE: [&str; 23] = [
+const TEMPLATE: [&str; 27] = [
     "image",
     "imagePullPolicy",
     "command",
@@ -31,6 +33,10 @@ const TEMPLATE: [&str; 23] = [
     "resources",
     "ports",
     "mounts",
+    "startupProbe",
+    "readinessProbe",
+    "livenessProbe",
+    "drainDelay",
     "terminationGracePeriodSeconds",
     "stopSignal",
     "networkMode",
@@ -125,6 +131,7 @@ pub(crate) fn service(document: &mut Document) {
     if let Some(own) = document.get_mut("restart").and_then(Value::as_object_mut) {
         restart(own);
     }
+    let is_probed = document.get("template").is_some_and(|it| it.get("readinessProbe").is_some());
     if let Some(rollout) = document.get_mut("rollout").and_then(Value::as_object_mut) {
         rollout.get_mut("timeout").into_iter().for_each(duration);
         let timeout = ROLLOUT_TIMEOUT.to_string();
@@ -133,7 +140,7 @@ pub(crate) fn service(document: &mut Document) {
             ("batches", json!(false)),
             ("order", json!("StopFirst")),
             ("timeout", json!(timeout)),
-            ("minReadySeconds", json!(MIN_READY_SECONDS)),
+            ("minReadySeconds", json!(min_ready_seconds(is_probed))),
             ("maxFailedTasks", json!(0)),
             ("onFailure", json!("Pause")),
             ("suspend", json!(false)),
@@ -280,9 +287,17 @@ pub fn template(document: &mut Document, under: &Document) {
     if let Some(labels) = document.get_mut("labels").and_then(Value::as_object_mut) {
         labels.sort_keys();
     }
+    for field in ProbeKind::ALL.map(ProbeKind::field) {
+        let free = is_free(field);
+        if let Some(own) = document.get_mut(field).and_then(Value::as_object_mut) {
+            probes::probe(own, free);
+        }
+    }
+    document.get_mut("drainDelay").into_iter().for_each(duration);
     let defaults = [
         ("imagePullPolicy", json!("IfNotPresent")),
         ("terminationGracePeriodSeconds", json!(GRACE_SECONDS)),
+        ("drainDelay", json!("0s")),
         ("stopSignal", json!("SIGTERM")),
         ("networkMode", json!("bridge")),
         ("command", json!([])),
@@ -463,6 +478,7 @@ mod tests {
                 &CAPABILITIES[..],
             ),
             (format!("{template}/logs/properties"), &LOGS[..]),
+            (format!("{template}/readinessProbe//properties"), &probes::PROBE[..]),
             (placement.to_owned(), &PLACEMENT[..]),
             (format!("{placement}/preferences/items/properties"), &PREFERENCE[..]),
             (format!("{placement}/near/items/properties"), &NEAR[..]),
@@ -473,6 +489,35 @@ mod tests {
             known.sort_unstable();
             assert_eq!(fields(&path), known, "{path}");
         }
+    }
+
+    /// The default of `minReadySeconds` depends on the readiness probe.
+    #[test]
+    fn what_is_left_out_is_the_default_that_applies() {
+        let service = |probe: Value, seconds: Value| {
+            let mut template = json!({ "image": "x" });
+            if !probe.is_null() {
+                template["readinessProbe"] = probe;
+            }
+            let rollout = json!({ "minReadySeconds": seconds });
+            spec(KindId::Service, &json!({ "template": template, "rollout": rollout }))
+        };
+        let probe = || json!({ "tcpSocket": { "port": 1 } });
+        for (probe, seconds, is_default) in [
+            (Value::Null, 5, true),
+            (Value::Null, 0, false),
+            (probe(), 5, false),
+            (probe(), 0, true),
+        ] {
+            let document = service(probe.clone(), json!(seconds));
+            assert_eq!(document.get("rollout").is_none(), is_default, "{probe} {seconds}");
+        }
+        let written = json!({
+            "httpGet": { "scheme": "HTTP", "port": "80", "path": "/", "httpHeaders": [] },
+            "periodSeconds": 10, "timeoutSeconds": 1, "successThreshold": 1, "failureThreshold": 3,
+        });
+        let short = json!({ "httpGet": { "port": 80 } });
+        assert_eq!(service(written, json!(0)).to_string(), service(short, json!(0)).to_string());
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! are combined.
 //!
 //! Maps are merged; lists with a key (`env` and `ports` by name, `mounts` by path) are merged by
-//! it; other lists and values are replaced.
+//! it; other lists and values are replaced. Of alternatives, of which a value has exactly one, the one
+//! that is given replaces the other: the source of a mount, the action of a probe.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -12,12 +13,15 @@ use crate::job::{JobSpec, Partial};
 use crate::path::{self, Step};
 use crate::placement::Placement;
 use crate::schema;
-use crate::template::Template;
+use crate::template::{ProbeKind, Template};
 use crate::violation::{Violation, duplicates};
 use crate::workflow::{JobDefaults, WorkflowJob};
 
 /// Where the content of a mount comes from. Each mount has exactly one of these.
 const MOUNT_SOURCES: [&str; 5] = ["hostPath", "tmpfs", "volume", "configMap", "secret"];
+
+/// What a probe does. Each probe does exactly one of these.
+const PROBE_ACTIONS: [&str; 3] = ["httpGet", "tcpSocket", "exec"];
 
 /// `over` merged over `under`.
 pub fn merge(under: &Value, over: &Value) -> Value {
@@ -36,6 +40,7 @@ pub fn merge_maps(under: &Map<String, Value>, over: &Map<String, Value>) -> Map<
                 let over = value.as_array().map(Vec::as_slice).unwrap_or_default();
                 Value::Array(merge_lists(under, over, key))
             }
+            (Some(under), _) if is_probe(field) => merge(&without_old_action(under, value), value),
             (Some(under), _) => merge(under, value),
             (None, _) => value.clone(),
         };
@@ -67,6 +72,23 @@ fn merge_lists(under: &[Value], over: &[Value], key: &str) -> Vec<Value> {
         }
     }
     merged
+}
+
+fn is_probe(field: &str) -> bool {
+    ProbeKind::ALL.into_iter().any(|kind| kind.field() == field)
+}
+
+/// A probe that is given another action loses its old one.
+fn without_old_action(under: &Value, over: &Value) -> Value {
+    let given = PROBE_ACTIONS.into_iter().find(|action| over.get(action).is_some());
+    match (under, given) {
+        (Value::Object(map), Some(given)) => {
+            let stays = |field: &str| field == given || !PROBE_ACTIONS.contains(&field);
+            let kept = map.iter().filter(|(field, _)| stays(field));
+            Value::Object(kept.map(|(field, value)| (field.clone(), value.clone())).collect())
+        }
+        _ => under.clone(),
+    }
 }
 
 /// A mount that is given another source loses its old one, with the fields that belong to that.
@@ -243,6 +265,20 @@ mod tests {
             "mounts": [{"path": "/data", "readOnly": true, "tmpfs": {}}],
         });
         assert_eq!(merge(&under, &over), merged);
+    }
+
+    #[test]
+    fn a_probe_that_is_given_another_action_loses_its_own() {
+        let under = json!({ "readinessProbe": { "httpGet": { "port": 80 }, "periodSeconds": 1 } });
+        let over = json!({ "readinessProbe": { "exec": { "command": ["x"] } } });
+        let merged =
+            json!({ "readinessProbe": { "periodSeconds": 1, "exec": { "command": ["x"] } } });
+        assert_eq!(merge(&under, &over), merged);
+        let longer = json!({ "readinessProbe": { "httpGet": { "path": "/up" } } });
+        let merged = json!({
+            "readinessProbe": { "httpGet": { "port": 80, "path": "/up" }, "periodSeconds": 1 },
+        });
+        assert_eq!(merge(&under, &longer), merged);
     }
 
     fn document() -> impl Strategy<Value = Value> {

@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::engine::{Identity, Signal};
+use crate::health::{Health, Probing};
 
 /// How long a container has to end if its template is not known any more.
 const UNKNOWN_GRACE: Duration = Duration::from_secs(10);
@@ -60,6 +61,9 @@ pub struct Attempt {
     /// How it is restarted in place; `None` for an attempt that ends with its container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place: Option<Box<InPlace>>,
+    /// What the probes of its present container have decided.
+    #[serde(default, skip_serializing_if = "Health::is_unprobed")]
+    pub health: Health,
     /// How far it has come.
     pub progress: Progress,
     /// What the apiserver has not acknowledged. A newer message replaces an older one.
@@ -81,6 +85,14 @@ pub struct Manner {
     /// Its time limit, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_millis: Option<u64>,
+    /// How long it is not ready before it gets that signal, in milliseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub drain_millis: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks with a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// How an attempt is restarted in place, and what came of its containers so far. Times are on the
@@ -153,6 +165,10 @@ pub enum Progress {
         asked: Timestamp,
         /// Why.
         why: Why,
+        /// How long the stop signal waits after that, in milliseconds, so that the task gets no new
+        /// work and can finish what it has.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        drain_millis: u64,
         /// When the engine had delivered the stop signal; the grace period counts from then. If
         /// engine or agent were away for a while, the container still has all of its grace period.
         #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +191,8 @@ pub enum Why {
     Asked,
     /// No task wants it on this node any more.
     Unwanted,
+    /// One of its probes has failed for good.
+    Unhealthy,
 }
 
 /// A message to the apiserver about an attempt.
@@ -224,9 +242,17 @@ pub struct Session {
     pub told_starting: bool,
     /// The delay that the apiserver was told last.
     pub told_trouble: Option<String>,
-    /// Of an attempt that is restarted in place: the state in which the apiserver was told of its
-    /// present pause or run.
-    pub told: Option<ReportState>,
+    /// Of an attempt that is restarted in place or probed: the state in which the apiserver was told
+    /// of its present pause or run, and whether it was ready.
+    pub told: Option<(ReportState, bool)>,
+    /// How the probes of its container stand.
+    pub probing: Probing,
+    /// What the apiserver was told that its probes say; `None` if this process has told nothing yet.
+    pub told_words: Option<Option<String>>,
+    /// When something else that its probes say may be told.
+    pub words_due: Option<Timestamp>,
+    /// How long that had to wait the last time.
+    pub words_wait: Duration,
     /// Whether it needs other ports, because something that is not a task holds one of those it was
     /// given from the node's range.
     pub wants_ports: bool,
@@ -255,6 +281,7 @@ impl Default for Manner {
             signal: Signal::TERM.name().to_owned(),
             grace_millis: millis(UNKNOWN_GRACE),
             timeout_millis: None,
+            drain_millis: 0,
         }
     }
 }
@@ -295,6 +322,7 @@ impl Attempt {
             image_digest,
             manner,
             in_place,
+            health,
             progress,
             unsent,
             session: _,
@@ -303,7 +331,8 @@ impl Attempt {
             == (&other.identity, &other.binding, &other.requests, &other.ports)
             && (fixed_ports, gpus, manner) == (&other.fixed_ports, &other.gpus, &other.manner)
             && image_digest == &other.image_digest
-            && (in_place, progress, unsent) == (&other.in_place, &other.progress, &other.unsent)
+            && (in_place, health) == (&other.in_place, &other.health)
+            && (progress, unsent) == (&other.progress, &other.unsent)
     }
 
     /// An attempt of which only the identity is known.
@@ -318,6 +347,7 @@ impl Attempt {
             image_digest: None,
             manner: Manner::default(),
             in_place: None,
+            health: Health::Unprobed,
             progress,
             unsent: None,
             session: Session::default(),
@@ -367,6 +397,11 @@ impl Attempt {
     pub(crate) fn name_fixed_ports(&mut self, ports: &[Port]) {
         let fixed = |port: &Port| Some((port.name.clone(), HostPort::fixed(port)?));
         self.fixed_ports = ports.iter().filter_map(fixed).collect();
+    }
+
+    /// Whether its container was seen running and is not being stopped.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.progress, Progress::Running { .. })
     }
 
     /// Whether it cannot be started before its image has been pulled.

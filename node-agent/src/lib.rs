@@ -8,6 +8,7 @@ mod added;
 pub mod attempt;
 pub mod engine;
 mod free;
+pub mod health;
 pub mod journal;
 pub mod ledger;
 mod metrics;

@@ -7,13 +7,16 @@ use std::time::Duration;
 use api::amounts::{CPU, MEMORY, MEMORY_SWAP, PIDS, amount};
 use api::substitute::{NodeNames, for_node};
 use api::task_template::TaskTemplateSpec;
-use api::template::{ImagePullPolicy, Protocol, Template};
+use api::template::probe::{HTTP_PATH, PortRef};
+use api::template::{ImagePullPolicy, Probe, ProbeKind, Protocol, Template};
 use api::{Kind as _, KindId, Task, Violation, labels};
 
 use crate::engine::{
-    ContainerSpec, HostSettings, Identity, LOG_BYTES_MAX, LogLimits, Mount, MountSource, Port,
-    Protocol as EngineProtocol, PullPolicy, Resources, Signal,
+    ContainerSpec, HostSettings, HttpRequest, Identity, LOG_BYTES_MAX, LogLimits, Mount,
+    MountSource, Port, ProbeAction, Protocol as EngineProtocol, PullPolicy, Resources, Signal,
+    Socket,
 };
+use crate::health::{Check, Checks};
 
 /// The properties of the node that go into a container.
 #[derive(Debug, Clone, Copy)]
@@ -89,20 +92,8 @@ pub fn container_spec(
 ) -> Result<ContainerSpec, String> {
     let stays_up = template.restart.is_some();
     let host_ports = given.ports;
-    let listens = listens_on(merged, host_ports, host);
-    let ours = environment(task, template, host_ports, &listens, host);
-    let names = NodeNames {
-        task: task.name(),
-        index: task.spec.index,
-        count: task.spec.count,
-        attempt: task.spec.attempt,
-        partition: task.spec.overrides.partition.as_deref(),
-        item: task.spec.overrides.item.as_deref(),
-        node: host.node,
-        ports: &listens,
-        env: &ours,
-    };
-    let template = for_node(merged, &names).map_err(|found| sentence(&found))?;
+    let Substituted { template, listens, ours } =
+        substituted((task, template), merged, host_ports, host)?;
     let (image, pull_policy, wants_digest) = image(&template, stays_up, given.digest);
     let mut env: Vec<(String, String)> = ours.into_iter().collect();
     env.extend(template.env.iter().map(|variable| (variable.name.clone(), variable.value.clone())));
@@ -145,6 +136,95 @@ pub(crate) fn host_settings(template: Template, gpus: &[u32]) -> HostSettings {
         security: template.security_context,
         gpus: gpus.to_vec(),
     }
+}
+
+/// A template with everything substituted for an attempt on this node.
+struct Substituted {
+    template: Template,
+    /// The port numbers that its program listens on, by the names of the ports.
+    listens: BTreeMap<String, u16>,
+    /// The variables that Heliox sets.
+    ours: BTreeMap<String, String>,
+}
+
+fn substituted(
+    (task, template): (&Task, &TaskTemplateSpec),
+    merged: &Template,
+    host_ports: &BTreeMap<String, u16>,
+    host: &HostInfo<'_>,
+) -> Result<Substituted, String> {
+    let listens = listens_on(merged, host_ports, host);
+    let ours = environment(task, template, host_ports, &listens, host);
+    let names = NodeNames {
+        task: task.name(),
+        index: task.spec.index,
+        count: task.spec.count,
+        attempt: task.spec.attempt,
+        partition: task.spec.overrides.partition.as_deref(),
+        item: task.spec.overrides.item.as_deref(),
+        node: host.node,
+        ports: &listens,
+        env: &ours,
+    };
+    let template = for_node(merged, &names).map_err(|found| sentence(&found))?;
+    Ok(Substituted { template, listens, ours })
+}
+
+/// The probes of a container with these node ports. The error is a sentence.
+pub fn checks(
+    of: (&Task, &TaskTemplateSpec),
+    merged: &Template,
+    host_ports: &BTreeMap<String, u16>,
+    host: &HostInfo<'_>,
+) -> Result<Checks, String> {
+    let Substituted { template, listens, .. } = substituted(of, merged, host_ports, host)?;
+    let ports = ports(&template, host_ports, &listens)?;
+    let check = |(kind, probe): (ProbeKind, &Probe)| {
+        let check = Check {
+            action: probe_action(probe, &ports)?,
+            initial_delay: probe.initial_delay(),
+            period: probe.period(),
+            timeout: probe.timeout(),
+            successes: probe.success_threshold(),
+            failures: probe.failure_threshold(),
+        };
+        Ok((kind, check))
+    };
+    template.probes().map(check).collect()
+}
+
+fn probe_action(probe: &Probe, ports: &[Port]) -> Result<ProbeAction, String> {
+    if let Some(get) = &probe.http_get {
+        let headers = get.http_headers.iter();
+        return Ok(ProbeAction::Http(HttpRequest {
+            socket: socket(&get.port, get.host.as_ref(), ports)?,
+            path: get.path.clone().unwrap_or_else(|| HTTP_PATH.to_owned()),
+            headers: headers.map(|it| (it.name.clone(), it.value.clone())).collect(),
+        }));
+    }
+    if let Some(tcp) = &probe.tcp_socket {
+        return Ok(ProbeAction::Tcp(socket(&tcp.port, tcp.host.as_ref(), ports)?));
+    }
+    let exec = probe.exec.as_ref().ok_or("a probe does nothing")?;
+    Ok(ProbeAction::Exec(exec.command.clone()))
+}
+
+fn socket(wanted: &PortRef, host: Option<&String>, ports: &[Port]) -> Result<Socket, String> {
+    let is_it = |port: &&Port| match wanted {
+        PortRef::Number(number) => {
+            port.container_port == *number && port.protocol == EngineProtocol::Tcp
+        }
+        PortRef::Name(name) => port.name == *name,
+    };
+    let port = ports.iter().find(is_it);
+    let number = match wanted {
+        PortRef::Number(number) => *number,
+        PortRef::Name(name) => {
+            port.map(|port| port.container_port).ok_or(format!("port {name:?} has no number"))?
+        }
+    };
+    let published = port.and_then(|port| Some((port.host_ip, port.host_port?)));
+    Ok(Socket { host: host.cloned(), port: number, published })
 }
 
 /// The stop signal of a container of this template.

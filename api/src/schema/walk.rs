@@ -351,6 +351,8 @@ impl<'a> Walk<'a> {
                     format!("{text:?} is not a share; write a number, or for example \"10%\"")
                 })
             }
+            // Whether a port has that name is for the rules of probes to say.
+            Some("port-or-name") => text.is_empty().then(|| "a port is required".to_owned()),
             _ => None,
         };
         let Some(wrong) = wrong else { return };
@@ -363,7 +365,7 @@ impl<'a> Walk<'a> {
         let format = schema.get("format").and_then(Value::as_str);
         let bounds = match format {
             Some("uint8") => (0, i128::from(u8::MAX)),
-            Some("uint16") => (0, i128::from(u16::MAX)),
+            Some("uint16") | Some("port-or-name") => (0, i128::from(u16::MAX)),
             Some("uint32") | Some("number-or-percent") => (0, i128::from(u32::MAX)),
             Some("uint64") => (0, i128::from(u64::MAX)),
             Some("int32") => (i128::from(i32::MIN), i128::from(i32::MAX)),

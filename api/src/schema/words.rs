@@ -28,6 +28,10 @@ pub(super) enum Section {
     EnvVar,
     /// A port.
     Port,
+    /// A probe.
+    Probe,
+    /// The HTTP request of a probe.
+    HttpGet,
     /// A mount.
     Mount,
     /// A placement.
@@ -74,6 +78,10 @@ impl Section {
             [.., "template", "env"] => Section::EnvVar,
             [.., "template", "ports"] => Section::Port,
             [.., "template", "mounts"] => Section::Mount,
+            [.., "template", "startupProbe" | "readinessProbe" | "livenessProbe"] => Section::Probe,
+            [.., "startupProbe" | "readinessProbe" | "livenessProbe", "httpGet"] => {
+                Section::HttpGet
+            }
             [.., "placement"] => Section::Placement,
             [.., "placement", "onNodeLoss"] => Section::OnNodeLoss,
             [.., "target"] => Section::Target,
@@ -105,18 +113,10 @@ impl Section {
             }
             Section::Service => &["discovery"],
             Section::Rollout => &["before", "canary"],
-            Section::Template => &[
-                "drainDelay",
-                "envFrom",
-                "imagePullSecrets",
-                "init",
-                "livenessProbe",
-                "readinessProbe",
-                "sidecars",
-                "startupProbe",
-            ],
+            Section::Template => &["envFrom", "imagePullSecrets", "init", "sidecars"],
             Section::EnvVar => &["valueFrom"],
             Section::Mount => &["configMap", "key", "mode", "secret"],
+            Section::Probe => &["grpc", "terminationGracePeriodSeconds"],
             Section::Placement => &["apartFrom", "spread", "togetherWith"],
             Section::Target => &["follow", "per"],
             Section::PartitionSet => &[
@@ -134,6 +134,7 @@ impl Section {
             | Section::Metadata
             | Section::Node
             | Section::Port
+            | Section::HttpGet
             | Section::OnNodeLoss
             | Section::Retry
             | Section::Dependency
@@ -167,6 +168,13 @@ impl Section {
                 ("readonly", "readOnly"),
                 ("emptyDir", "tmpfs: {}"),
                 ("ramdisk", "tmpfs"),
+            ],
+            Section::Probe => PROBE_WORDS,
+            Section::HttpGet => &[
+                ("headers", "httpHeaders: [{name: NAME, value: VALUE}]"),
+                ("method", "nothing: the request is a GET"),
+                ("protocol", "scheme"),
+                ("url", "path and port"),
             ],
             Section::Placement => PLACEMENT_WORDS,
             Section::OnNodeLoss => &[("delay", "after"), ("grace", "after")],
@@ -255,7 +263,7 @@ const SERVICE_WORDS: &[(&str, &str)] = &[
     ("env", "template.env"),
     ("expires", "expiresAt"),
     ("global", "perNode"),
-    ("healthCheck", "template.readinessProbe, which is not supported yet"),
+    ("healthCheck", "template.readinessProbe"),
     ("hosts", "placement.nodes"),
     ("image", "template.image"),
     ("instances", "replicas"),
@@ -329,9 +337,13 @@ const TEMPLATE_WORDS: &[(&str, &str)] = &[
     ("entrypoint", "command"),
     ("environment", "env: [{name: NAME, value: VALUE}]"),
     ("extra_hosts", "hostAliases: [{ip: IP, hostnames: [NAME]}]"),
-    ("gracePeriod", "drainDelay, which is not supported yet"),
-    ("healthCheck", "readinessProbe, which is not supported yet"),
-    ("healthcheck", "readinessProbe, which is not supported yet"),
+    ("gracePeriod", "drainDelay"),
+    ("health", "readinessProbe"),
+    ("healthCheck", "readinessProbe, which decides whether the task is ready"),
+    ("healthcheck", "livenessProbe: {exec: {command: [...]}}, or readinessProbe"),
+    ("lifecycle", "drainDelay in place of a preStop that sleeps"),
+    ("liveness", "livenessProbe"),
+    ("readiness", "readinessProbe"),
     ("hostNetwork", "networkMode: host"),
     ("initContainers", "a job that others depend on"),
     ("logging", "logs: {maxSize: 10Mi}"),
@@ -363,6 +375,24 @@ const TEMPLATE_WORDS: &[(&str, &str)] = &[
     ("volumes", "mounts"),
     ("workdir", "workingDir"),
     ("working_dir", "workingDir"),
+];
+
+const PROBE_WORDS: &[(&str, &str)] = &[
+    ("command", "exec.command"),
+    ("delay", "initialDelaySeconds"),
+    ("failures_before_critical", "failureThreshold"),
+    ("http", "httpGet"),
+    ("interval", "periodSeconds"),
+    ("path", "httpGet.path"),
+    ("period", "periodSeconds"),
+    ("port", "tcpSocket.port, or httpGet.port"),
+    ("retries", "failureThreshold"),
+    ("start_period", "a startupProbe, or initialDelaySeconds"),
+    ("success_before_passing", "successThreshold"),
+    ("tcp", "tcpSocket"),
+    ("test", "exec.command"),
+    ("timeout", "timeoutSeconds"),
+    ("type", "one of httpGet, tcpSocket and exec"),
 ];
 
 const PLACEMENT_WORDS: &[(&str, &str)] = &[
@@ -411,6 +441,7 @@ pub(super) fn unknown_field(
 pub(super) fn unknown_word(section: Section, path: &str, word: &str, words: &[&str]) -> Violation {
     let later = match section {
         Section::OnNodeLoss => word == "Fence",
+        Section::HttpGet => word == "HTTPS",
         Section::Document
         | Section::Metadata
         | Section::Job
@@ -427,6 +458,7 @@ pub(super) fn unknown_word(section: Section, path: &str, word: &str, words: &[&s
         | Section::Dependency
         | Section::PartitionSet
         | Section::Node
+        | Section::Probe
         | Section::Other => false,
     };
     // The schema allows every phase of a job, but a dependency can only wait for a final one.

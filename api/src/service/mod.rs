@@ -104,8 +104,9 @@ pub struct Rollout {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout: Option<Duration>,
     /// How long a new task must have been ready, in seconds, before it counts as available: only then
-    /// is the next one replaced. Default 5, at most 86,400. With 0, a program that ends right after
-    /// its start is taken for good.
+    /// is the next one replaced. At most 86,400. Default 0 if the template has a `readinessProbe`,
+    /// which says when the program can serve. Default 5 without one: a task is then ready as soon as
+    /// its container runs, and with 0 a program that ends right after its start is taken for good.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = MIN_READY_SECONDS_MAX))]
     pub min_ready_seconds: Option<u32>,
@@ -122,11 +123,17 @@ pub struct Rollout {
 
 /// How long a new task may take to become ready if the service does not say.
 pub const ROLLOUT_TIMEOUT: Duration = Duration::from_secs(300);
-/// How long a new task must have been ready if the service does not say. A task is ready while its
-/// container runs; without any time, a revision that crashes at once would be rolled out everywhere.
+/// How long a new task must have been ready if the service does not say and no readiness probe does.
+/// Such a task is ready while its container runs; without any time, a revision that crashes at once
+/// would be rolled out everywhere.
 pub const MIN_READY_SECONDS: u32 = 5;
 /// Longest `minReadySeconds`: a day.
 pub const MIN_READY_SECONDS_MAX: u32 = 24 * 3600;
+
+/// How long a new task must have been ready, in seconds, if the service does not say.
+pub(crate) fn min_ready_seconds(has_readiness_probe: bool) -> u32 {
+    if has_readiness_probe { 0 } else { MIN_READY_SECONDS }
+}
 
 /// Which of two tasks comes first when one takes the place of the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -192,6 +199,13 @@ impl ServiceSpec {
         }
     }
 
+    /// How long a new task must have been ready before it is available.
+    pub fn min_ready(&self) -> Duration {
+        let said = self.rollout.as_ref().and_then(|rollout| rollout.min_ready_seconds);
+        let is_probed = self.template.readiness_probe.is_some();
+        Duration::from_secs(said.unwrap_or(min_ready_seconds(is_probed)))
+    }
+
     /// How many earlier revisions are kept.
     pub fn revision_history_limit(&self) -> usize {
         usize::try_from(self.revision_history_limit.unwrap_or(HISTORY)).unwrap_or(usize::MAX)
@@ -207,11 +221,6 @@ impl Rollout {
     /// How long a new task may take to become ready.
     pub fn timeout(&self) -> Duration {
         self.timeout.unwrap_or(ROLLOUT_TIMEOUT)
-    }
-
-    /// How long a new task must have been ready before it is available.
-    pub fn min_ready(&self) -> Duration {
-        Duration::from_secs(self.min_ready_seconds.unwrap_or(MIN_READY_SECONDS))
     }
 
     /// How many of `total` new tasks may fail.

@@ -24,7 +24,7 @@ pub(super) fn validate(service: &Service) -> Vec<Violation> {
     }
     which_tasks(spec, &mut found);
     if let Some(wanted) = &spec.rollout {
-        rollout(wanted, &mut found);
+        rollout(spec, wanted, &mut found);
     }
     found.extend(never_rolled_out(spec));
     found.extend(two_at_a_place(spec));
@@ -58,7 +58,7 @@ fn which_tasks(spec: &ServiceSpec, found: &mut Vec<Violation>) {
     }
 }
 
-fn rollout(rollout: &Rollout, found: &mut Vec<Violation>) {
+fn rollout(spec: &ServiceSpec, rollout: &Rollout, found: &mut Vec<Violation>) {
     let is_none = |share: NumberOrPercent| {
         matches!(share, NumberOrPercent::Number(0) | NumberOrPercent::Percent(0))
     };
@@ -74,11 +74,11 @@ fn rollout(rollout: &Rollout, found: &mut Vec<Violation>) {
         let why = format!("{seconds} seconds; at most {MIN_READY_SECONDS_MAX} are allowed");
         found.push(Violation::new("spec.rollout.minReadySeconds", why));
     }
-    if rollout.timeout() <= rollout.min_ready() {
+    if rollout.timeout() <= spec.min_ready() {
         let why = format!(
             "no task would be available in time: timeout is {}, minReadySeconds {}",
             rollout.timeout(),
-            rollout.min_ready()
+            spec.min_ready()
         );
         found.push(Violation::new("spec.rollout.minReadySeconds", why));
     }

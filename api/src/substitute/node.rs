@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::reference::{Piece, Reference, pieces};
-use crate::template::{self, Template};
+use crate::template::{self, Probe, Template};
 use crate::violation::Violation;
 
 /// Longest argument or environment variable (including its name and `=`), in bytes: Linux starts no
@@ -104,6 +104,9 @@ pub fn for_node(template: &Template, names: &NodeNames<'_>) -> Result<Template, 
         }
     }
     stage.host_parts(&mut next);
+    for (kind, probe) in next.probes_mut() {
+        stage.probe(probe, kind.field());
+    }
     for (key, text) in &mut next.labels {
         stage.text(text, || format!("labels[{key:?}]"));
     }
@@ -149,6 +152,26 @@ impl Stage<'_> {
         }
         for (index, sysctl) in next.sysctls.iter_mut().enumerate() {
             self.text(&mut sysctl.value, || format!("sysctls[{index}].value"));
+        }
+    }
+
+    fn probe(&mut self, probe: &mut Probe, at: &str) {
+        let Probe { http_get, tcp_socket, exec, .. } = probe;
+        if let Some(get) = http_get {
+            let texts = [("path", &mut get.path), ("host", &mut get.host)];
+            for (field, text) in texts {
+                text.iter_mut().for_each(|it| self.text(it, || format!("{at}.httpGet.{field}")));
+            }
+            for (index, header) in get.http_headers.iter_mut().enumerate() {
+                let path = || format!("{at}.httpGet.httpHeaders[{index}].value");
+                self.text(&mut header.value, path);
+            }
+        }
+        for text in tcp_socket.iter_mut().filter_map(|tcp| tcp.host.as_mut()) {
+            self.text(text, || format!("{at}.tcpSocket.host"));
+        }
+        for (index, text) in exec.iter_mut().flat_map(|exec| &mut exec.command).enumerate() {
+            self.argument(text, 0, || format!("{at}.exec.command[{index}]"));
         }
     }
 
@@ -249,6 +272,11 @@ pub(crate) fn too_long(template: &Template) -> Vec<Violation> {
     for (list, texts) in [("command", &template.command), ("args", &template.args)] {
         for (index, text) in texts.iter().enumerate() {
             look(least(text, &env), 0, format!("{list}[{index}]"));
+        }
+    }
+    for (kind, probe) in template.probes() {
+        for (index, text) in probe.exec.iter().flat_map(|exec| &exec.command).enumerate() {
+            look(least(text, &env), 0, format!("{}.exec.command[{index}]", kind.field()));
         }
     }
     found

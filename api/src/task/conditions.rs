@@ -43,14 +43,19 @@ impl Task {
             stages.push((standing, at.unwrap_or(before).max(before)));
         };
         let report = self.report();
-        let ran = report.is_some_and(|state| state != ReportState::Starting);
+        // What was reported as not ready may have been ready before. Since when it is not is not
+        // stored: then it counts as never having been.
+        let is_not_ready = report == Some(ReportState::Running) && !self.status.ready;
+        let ran = report.is_some_and(|state| state != ReportState::Starting) && !is_not_ready;
         if ran && self.status.started_at.is_some() {
-            and_then(Standing::Ready, self.status.started_at);
+            let since = self.status.ready_since.filter(|_| self.status.ready);
+            and_then(Standing::Ready, since.or(self.status.started_at));
         }
         let stopped = self.stop().map(|stop| stop.at);
         let finished = self.status.finished_at.filter(|_| report.is_some());
         match self.state() {
             TaskState::Pending | TaskState::Bound { .. } | TaskState::Starting { .. } => (),
+            TaskState::Running { .. } if is_not_ready => (),
             TaskState::Running { .. } => and_then(Standing::Ready, None),
             TaskState::Stopping { .. } => and_then(Standing::Reconciling, stopped),
             TaskState::Lost { since, .. } => and_then(Standing::Reconciling, Some(since)),
@@ -96,7 +101,7 @@ mod tests {
             binding: 1,
             boot_id: "b".to_owned(),
             state,
-            ready: false,
+            ready: state == ReportState::Running,
             restarts: 0,
             exit_code: None,
             reason: None,
@@ -154,7 +159,7 @@ mod tests {
                 Unschedulable: Ready False 0s, Reconciling True 0s, Stalled False 0s
                 Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
                 Starting: Ready False 0s, Reconciling True 0s, Stalled False 0s
-                Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
+                Running: Ready True 5s, Reconciling False 5s, Stalled False 0s
                 Succeeded: Ready True 4s, Reconciling False 4s, Stalled False 0s
             "#]],
         );
@@ -168,9 +173,30 @@ mod tests {
             expect![[r#"
                 Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
                 Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
-                Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
+                Running: Ready True 5s, Reconciling False 5s, Stalled False 0s
                 Stopping: Ready False 6s, Reconciling True 6s, Stalled False 0s
                 Cancelled: Ready False 6s, Reconciling False 8s, Stalled True 8s
+            "#]],
+        );
+        let mut unready = report(ReportState::Running, (Some(4), None));
+        if let TaskChange::Report(report) = &mut unready {
+            report.ready = false;
+        }
+        check(
+            vec![
+                (2, bind()),
+                (5, unready.clone()),
+                (7, report(ReportState::Running, (Some(4), None))),
+                (9, unready),
+                (11, report(ReportState::Running, (Some(4), None))),
+            ],
+            expect![[r#"
+                Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Running: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Running: Ready True 7s, Reconciling False 7s, Stalled False 0s
+                Running: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Running: Ready True 11s, Reconciling False 11s, Stalled False 0s
             "#]],
         );
         check(
@@ -191,9 +217,9 @@ mod tests {
             expect![[r#"
                 Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
                 Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
-                Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
+                Running: Ready True 5s, Reconciling False 5s, Stalled False 0s
                 Lost: Ready False 6s, Reconciling True 6s, Stalled False 0s
-                Running: Ready True 4s, Reconciling False 4s, Stalled False 0s
+                Running: Ready True 5s, Reconciling False 5s, Stalled False 0s
             "#]],
         );
     }

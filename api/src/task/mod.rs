@@ -316,7 +316,8 @@ pub struct TaskStatus {
     /// Name of the node that the attempt ran on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub node_name: Option<String>,
-    /// Whether the task is ready to serve: true while its container runs.
+    /// Whether the task is ready to serve: its startup and readiness probes have succeeded. Without
+    /// them, true while its container runs. False while it is being stopped.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ready: bool,
     /// Since when the task has been ready without a break, by the clock of the apiserver that
@@ -347,7 +348,8 @@ pub struct TaskStatus {
     /// why the last start failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Details of why the attempt ended, or of what delays its start or its stop.
+    /// Details of why the attempt ended, of what delays its start or its stop, or of what its probes
+    /// find.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// When the container started.
@@ -365,7 +367,7 @@ pub struct TaskStatus {
     /// Earlier attempts; the last 5.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub attempts: Vec<PastAttempt>,
-    /// Ready (it runs, or has succeeded), Reconciling, Stalled; derived from the rest when read.
+    /// Ready (it is ready to serve, or has succeeded), Reconciling, Stalled; derived from the rest when read.
     #[serde(default, skip_serializing_if = "Computed::is_nothing")]
     pub conditions: Computed,
 }
@@ -415,7 +417,7 @@ pub mod reason {
         REFUSED = "Refused";
         /// The runtime failed to start it repeatedly.
         START_FAILED = "StartFailed";
-        /// Its health check failed.
+        /// Its startup or liveness probe failed.
         UNHEALTHY = "Unhealthy";
         /// Its node was lost.
         NODE_LOST = "NodeLost";

@@ -1,7 +1,9 @@
 //! The template: what one container is made from.
 
 mod host;
+pub mod probe;
 mod validate;
+mod validate_probe;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +14,7 @@ use crate::amounts::{Amounts, GPU, LIMITS_ONLY, Quantity, amounts};
 use crate::duration::Duration;
 
 pub use host::{Capabilities, Device, HostAlias, SecurityContext, Sysctl, Ulimit};
+pub use probe::{Probe, ProbeKind};
 pub use validate::GRACE_SECONDS_MAX;
 pub(crate) use validate::validate;
 
@@ -51,6 +54,25 @@ pub struct Template {
     /// Files, directories and memory file systems that are mounted into the container.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mount>,
+    /// Check that decides when the container has started. Until it succeeds, the other probes are
+    /// not made and the task is not ready. If it fails `failureThreshold` times in a row, the
+    /// container is stopped as after a failed liveness probe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub startup_probe: Option<Box<Probe>>,
+    /// Check that decides whether the task is ready to serve. Without it, the task is ready while
+    /// its container runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness_probe: Option<Box<Probe>>,
+    /// Check that decides whether the container still works. If it fails `failureThreshold` times in
+    /// a row, the container is stopped with its grace period. In a service it is then started again,
+    /// in a job the attempt has failed with reason Unhealthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness_probe: Option<Box<Probe>>,
+    /// Time between the decision to stop the container and the stop signal. The task is not ready in
+    /// it, so that it gets no new work and can finish what it has. Default 0s, at most 1h. It is left
+    /// out if the task was not ready before, and a deletion with a shorter grace period shortens it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_delay: Option<Duration>,
     /// Seconds between the stop signal and KILL. Default 30, at most 86400.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub termination_grace_period_seconds: Option<u32>,
@@ -107,11 +129,22 @@ pub struct Template {
 
 /// Seconds between the stop signal and KILL where the template says nothing.
 pub const GRACE_SECONDS: u32 = 30;
+/// Longest delay, period and time-out of a probe, in seconds: a day.
+pub const PROBE_SECONDS_MAX: u32 = 24 * 3600;
+/// Most probes in a row that a probe may ask for.
+pub const PROBE_THRESHOLD_MAX: u32 = 100_000;
+/// Longest drain delay.
+pub const DRAIN_DELAY_MAX: Duration = Duration::from_secs(3600);
 
 impl Template {
     /// Seconds between the stop signal and KILL.
     pub fn grace_seconds(&self) -> u32 {
         self.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS)
+    }
+
+    /// The time between the decision to stop and the stop signal.
+    pub fn drain_delay(&self) -> Duration {
+        self.drain_delay.unwrap_or_default()
     }
 
     /// What a node must have free: the requests, and the limit of a resource for which no request

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use super::{EnvVar, Logs, Mount, Port, Resources, Template, host};
+use super::{EnvVar, Logs, Mount, Port, Resources, Template, host, validate_probe};
 use crate::amounts::{self, LIMITS_ONLY, MEMORY, MEMORY_SWAP, Quantity};
 use crate::room::HostPort;
 use crate::violation::{Violation, duplicates, nearest};
@@ -89,6 +89,8 @@ pub(crate) fn validate(template: &Template, path: &str, found: &mut Vec<Violatio
     ports(template, path, found);
     host::validate(template, path, found);
     logs(&template.logs, path, found);
+    validate_probe::probes(template, path, found);
+    validate_probe::drain_delay(template, path, found);
     stop_signal(template, path, found);
     labels(template, path, found);
 }

@@ -463,7 +463,7 @@ fn an_empty_list_of_tasks_is_not_one_task() {
 #[test]
 fn fields_of_later_and_of_neighbours_are_named() {
     check(
-        &job(r#"    readinessProbe: {}
+        &job(r#"    envFrom: []
     volumeMounts: []
     environment: {}
     restart: unless-stopped
@@ -479,7 +479,7 @@ fn fields_of_later_and_of_neighbours_are_named() {
   target: {partitionSet: a, per: Replica}
 "#),
         expect![[r#"
-            a.yaml:7:5: spec.template.readinessProbe: not supported yet
+            a.yaml:7:5: spec.template.envFrom: not supported yet
             a.yaml:8:5: spec.template.volumeMounts: unknown field
               hint: write mounts
             a.yaml:9:5: spec.template.environment: unknown field

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test may panic")]
 
 mod bad_manifests;
+mod bad_probes;
 mod bad_workflows;
 mod bounds;
 mod docs;

@@ -14,7 +14,10 @@ fn with(kind: KindId, path: &str, value: &Value) -> Value {
         json!({ "spec": spec })
     } else {
         json!({ "spec": {
-            "template": { "image": "x", "ports": [{ "name": "a", "containerPort": 1 }] },
+            "template": {
+                "image": "x", "ports": [{ "name": "a", "containerPort": 1 }],
+                "readinessProbe": { "tcpSocket": { "port": 1 } },
+            },
             "placement": { "preferences": [{ "weight": 1, "constraint": "!gpu" }] },
             "retry": { "backoff": {}, "rules": [{ "exitCodes": [1], "action": "Retry" }] },
         } })
@@ -36,11 +39,16 @@ fn with(kind: KindId, path: &str, value: &Value) -> Value {
 #[test]
 fn the_range_that_is_told_is_the_one_that_holds() {
     let job = KindId::Job;
-    let fields: [(KindId, &str, i64, Option<i64>); 10] = [
+    let fields: [(KindId, &str, i64, Option<i64>); 15] = [
         (job, "spec.count", 0, Some(10_000_000)),
         (job, "spec.maxPerNode", 1, None),
         (job, "spec.template.ports[0].containerPort", 1, Some(65_535)),
         (job, "spec.template.ports[0].hostPort", 1, Some(65_535)),
+        (job, "spec.template.readinessProbe.tcpSocket.port", 1, Some(65_535)),
+        (job, "spec.template.readinessProbe.initialDelaySeconds", 0, Some(86_400)),
+        (job, "spec.template.readinessProbe.periodSeconds", 1, Some(86_400)),
+        (job, "spec.template.readinessProbe.timeoutSeconds", 1, Some(86_400)),
+        (job, "spec.template.readinessProbe.failureThreshold", 1, Some(100_000)),
         (job, "spec.placement.preferences[0].weight", 1, Some(100)),
         (job, "spec.retry.maxAttempts", 1, None),
         (job, "spec.retry.backoff.factor", 1, None),

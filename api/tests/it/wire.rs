@@ -100,8 +100,8 @@ fn revisions_are_those_that_clusters_have_stored() {
     let smallest = serde_json::from_value(serde_json::json!({ "jobs": [template] })).unwrap();
     found.push(format!("smallest workflow {}", api::workflow::revision(&smallest)));
     expect_test::expect![[r#"
-        job 61ddbd4fe5
-        rerun 8be25c2ad7
+        job 604e17fd8c
+        rerun 7b36b12f0c
         smallest job 3c209ec016
         workflow daa23d90e7
         smallest workflow 884d5f51ca"#]]

@@ -16,6 +16,7 @@ mod kubectl;
 mod leaders;
 mod logs;
 mod private;
+mod probes;
 mod restores;
 mod streams;
 mod verbs;

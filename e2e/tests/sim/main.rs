@@ -17,6 +17,7 @@ mod missing_sets;
 mod network;
 mod newer;
 mod ports;
+mod probes;
 mod promises;
 mod restarts;
 mod restored;

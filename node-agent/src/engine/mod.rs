@@ -25,6 +25,7 @@ mod log_segments;
 mod log_store;
 mod log_tail;
 pub mod logs;
+mod probe;
 pub mod process;
 pub mod sim;
 mod spec;
@@ -34,6 +35,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use api::exec::ExecRequest;
+use api::template::ProbeKind;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use jiff::Timestamp;
@@ -48,6 +50,7 @@ pub use error::{EngineError, Reason};
 pub use exec::{Exec, ExecControl};
 pub use log_store::LogStore;
 pub use logs::{LOG_BYTES_MAX, LogEvent, LogLine, LogOptions, LogStream};
+pub use probe::{HttpRequest, ProbeAction, Reach, Simulated, Socket};
 pub use spec::{
     ContainerSpec, HostSettings, LogLimits, Mount, MountSource, Port, Protocol, PullPolicy,
     Resources, Signal, UnknownSignal,
@@ -148,6 +151,9 @@ pub trait Engine: Send + Sync + Debug {
 
     /// Runs a command in a running container, where the engine can. `Refused` says why not.
     fn exec<'a>(&'a self, identity: &'a Identity, request: &'a ExecRequest) -> Answer<'a, Exec>;
+
+    /// How the ports of a running container are reached. `Gone` where it does not run.
+    fn reach<'a>(&'a self, identity: &'a Identity, kind: ProbeKind) -> Answer<'a, Reach>;
 
     /// Says when to look. Never ends; an engine that went away is dialled again.
     fn events(&self) -> BoxStream<'static, EngineEvent>;

@@ -44,9 +44,14 @@ fn attempts() -> [Attempt; 6] {
     starting.ports = BTreeMap::from([("http".to_owned(), 8080), ("admin".to_owned(), 30_001)]);
     starting.fixed_ports = BTreeMap::from([("http".to_owned(), HostPort::whole(8080))]);
     let mut running = attempt(1, Progress::Running { started: at(11), seen: at(12) });
-    running.manner =
-        Manner { signal: "INT".to_owned(), grace_millis: 1_500, timeout_millis: Some(60_000) };
+    running.manner = Manner {
+        signal: "INT".to_owned(),
+        grace_millis: 1_500,
+        timeout_millis: Some(60_000),
+        drain_millis: 0,
+    };
     let stopping = |why, delivered| Progress::Stopping {
+        drain_millis: 0,
         started: Some(at(11)),
         since: at(13),
         asked: at(14),

@@ -59,6 +59,7 @@ impl Ending {
         let (state, reason) = match why {
             Why::TimedOut => (ReportState::TimedOut, Some(reason::TIMEOUT)),
             Why::Preempted => (ReportState::Cancelled, Some(reason::PREEMPTED)),
+            Why::Unhealthy => (ReportState::Failed, Some(reason::UNHEALTHY)),
             Why::Asked | Why::Unwanted => (ReportState::Cancelled, None),
         };
         Self {

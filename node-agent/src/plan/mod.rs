@@ -14,6 +14,7 @@
 mod anew;
 mod answer;
 mod ending;
+mod probing;
 mod restart;
 mod start;
 mod stop;
@@ -40,6 +41,8 @@ use crate::taken::{Offer, Room};
 pub(crate) use anew::tell_anew;
 pub(crate) use answer::{ActionKind, After, after, after_pull, while_pulled};
 pub(crate) use ending::Ending;
+pub use probing::ProbeOrder;
+pub(crate) use probing::after_probe;
 pub(crate) use restart::after_failure;
 
 /// How often a killed container that still exists is killed again.
@@ -133,6 +136,8 @@ pub struct Plan {
     pub changes: BTreeMap<Identity, Option<Attempt>>,
     /// What to do.
     pub actions: Vec<Action>,
+    /// Probes to make. One that is in progress still is not made again.
+    pub probes: Vec<ProbeOrder>,
     /// Unwanted attempts among those that were decided about.
     pub leftovers: BTreeMap<Identity, Leftover>,
     /// When to decide again even if nothing happens, for those that were decided about.
@@ -204,6 +209,7 @@ impl Assignment {
         let is_stopping = matches!(attempt.progress, Progress::Stopping { .. });
         let longest = if is_stopping { attempt.manner.grace_millis } else { asked };
         attempt.manner.grace_millis = asked.min(longest);
+        attempt.manner.drain_millis = asked.min(attempt.manner.drain_millis);
         Cow::Owned(attempt)
     }
 }
@@ -286,7 +292,8 @@ impl Planner<'_> {
     /// An attempt that is known and wanted.
     fn wanted(&mut self, assignment: &Assignment, attempt: &Attempt) {
         let attempt = &*assignment.with_asked_grace(attempt);
-        let attempt = &*self.with_own_rule(assignment, attempt);
+        let attempt = self.with_own_rule(assignment, attempt);
+        let attempt = &*Self::with_health(assignment, attempt);
         let identity = &attempt.identity;
         if self.view.busy.contains(identity) {
             self.tell_slow_start(attempt);
@@ -313,10 +320,12 @@ impl Planner<'_> {
                 None | Some(ContainerState::Created) => {
                     self.fallen(assignment, attempt, self.gone(Some(*started)));
                 }
-                Some(ContainerState::Running { .. }) => self.running(assignment, attempt),
+                Some(ContainerState::Running { since }) => {
+                    self.running(assignment, attempt, *since);
+                }
                 Some(ContainerState::Unreadable { .. }) => (),
             },
-            Progress::Stopping { .. } => self.stopping(attempt, container),
+            Progress::Stopping { .. } => self.stopping(assignment, attempt, container),
             Progress::Ended | Progress::Refused => self.tidy(attempt, container),
         }
     }
@@ -347,6 +356,7 @@ impl Planner<'_> {
             next.identity = newest.clone();
             next.progress = Progress::Starting { since: self.view.now };
             next.session.told = None;
+            next.health = next.health.anew();
             self.keep(next.clone());
         }
         next
@@ -369,15 +379,19 @@ impl Planner<'_> {
         })
     }
 
-    fn running(&mut self, assignment: &Assignment, attempt: &Attempt) {
+    fn running(&mut self, assignment: &Assignment, attempt: &Attempt, since: Timestamp) {
         let Progress::Running { started, seen } = &attempt.progress else { return };
         let due = attempt.manner.timeout().map(|timeout| later(*seen, timeout));
         let late = due.filter(|due| *due <= self.view.now).map(|_| Why::TimedOut);
-        let Some(why) = assignment.stop().or(late) else {
-            self.tell_run(assignment, attempt);
-            return self.wake_at(&attempt.identity, due);
-        };
-        self.begin_stop(attempt, Some(*started), why);
+        if let Some(why) = assignment.stop().or(late) {
+            return self.begin_stop(attempt, Some(*started), why);
+        }
+        let attempt = &*self.probe(assignment, attempt, since);
+        if attempt.health.failed().is_some() {
+            return self.begin_stop(attempt, Some(*started), Why::Unhealthy);
+        }
+        self.tell_run(assignment, attempt);
+        self.wake_at(&attempt.identity, due);
     }
 
     /// Its container has ended, and nobody had asked it to.
@@ -414,6 +428,12 @@ impl Planner<'_> {
     fn keep(&mut self, attempt: Attempt) {
         let identity = attempt.identity.clone();
         self.turn_into(&identity, Some(attempt));
+    }
+
+    /// The state of an attempt as far as it is decided.
+    fn known(&self, identity: &Identity) -> Option<&Attempt> {
+        let before = self.plan.changes.get(identity).map(Option::as_ref);
+        before.unwrap_or_else(|| self.view.ledger.get(identity))
     }
 
     /// Sets the new state of an attempt.
@@ -463,18 +483,19 @@ fn report(attempt: &Attempt, boot_id: &str, state: ReportState) -> Report {
         Progress::BackOff { reason, message, until, .. } => {
             (Some(reason.clone()), message.clone(), Some(*until))
         }
+        Progress::Running { .. } => (None, attempt.words_of_probes(), None),
         Progress::Starting { .. }
-        | Progress::Running { .. }
         | Progress::Stopping { .. }
         | Progress::Ended
         | Progress::Refused => (None, None, None),
     };
+    let is_running = matches!(attempt.progress, Progress::Running { .. });
     let last_exit = attempt.in_place.as_ref().and_then(|in_place| in_place.last_exit.clone());
     Report {
         binding: attempt.binding,
         boot_id: boot_id.to_owned(),
         state,
-        ready: state == ReportState::Running,
+        ready: state == ReportState::Running && is_running && attempt.health.is_ready(),
         restarts: attempt.identity.restart(),
         exit_code: None,
         reason,

@@ -129,6 +129,7 @@ pub(crate) fn after_exit(
     let mut next = attempt.clone();
     next.identity = identity;
     next.in_place = Some(in_place);
+    next.health = next.health.anew();
     let is_fetched = attempt.session.is_fetched;
     next.session = Session { is_fetched, ..Session::default() };
     After::Known(Box::new(waiting(next, (reason, None), wait.get(), (now, wall))))
@@ -248,37 +249,50 @@ impl Planner<'_> {
         self.start_again(assignment, &next);
     }
 
-    /// Reports that the container of an attempt runs which is restarted in place, once that is
-    /// worth it.
+    /// Reports that the container of an attempt runs which is restarted in place or probed, once that
+    /// is worth it.
     pub(super) fn tell_run(&mut self, assignment: &Assignment, attempt: &Attempt) {
-        let (Some(in_place), Progress::Running { seen, .. }) =
-            (&attempt.in_place, &attempt.progress)
-        else {
+        let Progress::Running { seen, .. } = &attempt.progress else { return };
+        if attempt.in_place.is_none() && attempt.health.is_unprobed() {
             return;
-        };
+        }
         let worth = later(*seen, WORTH_A_REPORT);
-        if in_place.in_a_row >= 2 && self.view.now < worth {
+        let ends = attempt.in_place.as_ref().map_or(0, |in_place| in_place.in_a_row);
+        if ends >= 2 && self.view.now < worth {
             if attempt.session.told.is_none() {
                 self.wake_at(&attempt.identity, Some(worth));
             }
             return;
         }
-        self.tell_once(assignment, attempt, ReportState::Running);
+        if !self.tell_once(assignment, attempt, ReportState::Running) {
+            self.tell_words(assignment, attempt);
+        }
     }
 
-    /// Reports the present state of an attempt, unless that was done or the task shows it.
-    fn tell_once(&mut self, assignment: &Assignment, attempt: &Attempt, state: ReportState) {
+    /// Reports the present state of an attempt, unless that was done or the task shows it. Returns
+    /// whether it did.
+    fn tell_once(
+        &mut self,
+        assignment: &Assignment,
+        attempt: &Attempt,
+        state: ReportState,
+    ) -> bool {
         let said = report(attempt, self.view.node.boot_id, state);
-        let task = &assignment.task;
+        let (task, says) = (&assignment.task, (state, said.ready));
         let is_shown = task.report() == Some(state)
+            && task.status.ready == said.ready
             && (task.status.restarts, task.status.restart_at) == (said.restarts, said.restart_at);
-        if attempt.session.told == Some(state) || is_shown {
-            return;
+        match attempt.session.told {
+            Some(told) if told == says => return false,
+            None if is_shown => return false,
+            Some(_) | None => (),
         }
         let mut next = attempt.clone();
-        next.session.told = Some(state);
+        next.session.told = Some(says);
+        next.session.told_words = Some(said.message.clone());
         self.say(&mut next, Content::Report(Box::new(said)));
         self.keep(next);
+        true
     }
 
     /// Removes the containers of an attempt that are not its current one. Returns the new state of

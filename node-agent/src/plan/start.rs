@@ -6,6 +6,7 @@ use super::ending::Ending;
 use super::{Action, Assignment, Node, Planner, SLOW_START, Template, later, report};
 use crate::attempt::{Attempt, Begun, Content, InPlace, Manner, Progress, millis};
 use crate::engine::{ContainerSpec, ContainerState, Identity, PullPolicy};
+use crate::health::Health;
 use crate::resolve::{Given, container_spec, merged, stop_signal};
 
 impl Planner<'_> {
@@ -70,6 +71,7 @@ impl Planner<'_> {
             return;
         }
         attempt.ports.clone_from(&assignment.task.status.ports);
+        attempt.health = Health::Unread;
         if let Some(Template::Known(template)) = &assignment.template
             && let Ok(merged) = merged(&assignment.task, template)
         {
@@ -77,6 +79,7 @@ impl Planner<'_> {
             attempt.name_fixed_ports(&merged.ports);
             attempt.manner = manner(&merged, template);
             attempt.in_place = InPlace::of(assignment, template);
+            attempt.health = Health::of(&merged);
         }
         let attempt = self.clear_others(&attempt);
         self.starting(assignment, &attempt, container);
@@ -102,6 +105,7 @@ impl Planner<'_> {
         attempt.name_fixed_ports(&merged.ports);
         attempt.manner = manner(&merged, template);
         attempt.in_place = InPlace::of(assignment, template);
+        attempt.health = Health::of(&merged);
         if let Some(shortage) = self.view.node.shortage {
             return Err(Obstacle::Misfit(shortage.to_owned()));
         }
@@ -135,13 +139,14 @@ impl Planner<'_> {
                 next.progress = Progress::Running { started: *since, seen: self.view.now };
                 next.session.told = None;
                 next.session.start_failures = 0;
-                // What is restarted in place is reported by `tell_run`.
-                if assignment.stop().is_none() && next.in_place.is_none() {
+                // What is restarted in place or probed is reported by `tell_run`.
+                let is_plain = next.in_place.is_none() && next.health.is_unprobed();
+                if assignment.stop().is_none() && is_plain {
                     let running = report(&next, self.view.node.boot_id, ReportState::Running);
                     self.say(&mut next, Content::Report(Box::new(running)));
                 }
                 self.keep(next.clone());
-                self.running(assignment, &next);
+                self.running(assignment, &next, *since);
             }
             Some(ContainerState::Exited { .. }) => self.exited(assignment, attempt, container),
             None => match self.view.node.shortage {
@@ -266,5 +271,6 @@ fn manner(
             .attempt_timeout
             .filter(|_| template.restart.is_none())
             .map(|timeout| millis(timeout.get())),
+        drain_millis: millis(merged.drain_delay().get()),
     }
 }

@@ -2,16 +2,18 @@
 //! containers that nobody wants.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use api::Timestamp;
 use api::node::Leftover;
-use api::task::ReportState;
+use api::task::{ReportState, reason};
 use jiff::SignedDuration;
 
 use super::ending::Ending;
-use super::{Action, KILL_AGAIN, Planner, later, report};
+use super::{Action, Assignment, KILL_AGAIN, Planner, later, report};
 use crate::attempt::{Attempt, Content, Progress, Why};
 use crate::engine::{ContainerState, Identity};
+use crate::health::Probing;
 
 /// After this many failures to deliver the stop signal a container is killed when its grace period
 /// is over, which then counts from when the stop was decided.
@@ -20,37 +22,82 @@ const SIGNAL_FAILURES_MAX: u32 = 3;
 impl Planner<'_> {
     pub(super) fn begin_stop(&mut self, attempt: &Attempt, started: Option<Timestamp>, why: Why) {
         let mut next = attempt.clone();
+        let drain_millis = drain_millis(attempt, why);
         next.progress = Progress::Stopping {
             started,
             since: self.view.now,
             asked: self.view.wall,
             why,
+            drain_millis,
             delivered: None,
         };
         // What has delayed its start does not delay its stop.
         next.session.trouble = None;
         next.session.told_trouble = None;
-        let over = later(self.view.now, next.manner.grace());
-        self.wake_at(&next.identity, Some(over));
-        self.plan.actions.push(Action::Signal(next.identity.clone(), next.manner.signal()));
+        // Probes of a container that is being stopped say nothing any more.
+        next.session.probing = Probing::default();
+        self.tell_stop(&mut next, attempt.health.is_ready(), why);
+        if drain_millis > 0 {
+            let over = later(self.view.now, Duration::from_millis(drain_millis));
+            self.wake_at(&next.identity, Some(over));
+        } else {
+            let over = later(self.view.now, next.manner.grace());
+            self.wake_at(&next.identity, Some(over));
+            self.plan.actions.push(Action::Signal(next.identity.clone(), next.manner.signal()));
+        }
         self.keep(next);
     }
 
-    pub(super) fn stopping(&mut self, attempt: &Attempt, container: Option<&ContainerState>) {
+    /// Reports that an attempt is not ready any more since it is being stopped, if somebody relies on
+    /// its being ready.
+    fn tell_stop(&mut self, next: &mut Attempt, was_ready: bool, why: Why) {
+        let Progress::Stopping { drain_millis, .. } = next.progress else { return };
+        let is_relied_on = next.in_place.is_some() || !next.health.is_unprobed();
+        let is_news = match why {
+            Why::Unwanted => false,
+            Why::Unhealthy => true,
+            Why::TimedOut | Why::Preempted | Why::Asked => {
+                drain_millis > 0 || (is_relied_on && was_ready)
+            }
+        };
+        if !is_news {
+            return;
+        }
+        let mut running = report(next, self.view.node.boot_id, ReportState::Running);
+        running.message = match next.health.failed() {
+            Some(failed) => Some(failed.to_owned()),
+            None if drain_millis > 0 => {
+                let delay = api::duration::Duration::from(Duration::from_millis(drain_millis));
+                Some(format!("its stop signal is sent after drainDelay ({delay})"))
+            }
+            None => None,
+        };
+        self.say(next, Content::Report(Box::new(running)));
+    }
+
+    pub(super) fn stopping(
+        &mut self,
+        assignment: &Assignment,
+        attempt: &Attempt,
+        container: Option<&ContainerState>,
+    ) {
         let Progress::Stopping { started, since, asked, why, .. } = &attempt.progress else {
             return;
         };
+        // It may be asked to stop while it is stopped for its health. Then it is not started again.
+        let asked_now = assignment.stop().filter(|_| *why == Why::Unhealthy);
+        let why = asked_now.unwrap_or(*why);
         match container {
             None | Some(ContainerState::Created) => {
-                let mut ending = Ending::stopped(*why, self.view.wall);
+                let mut ending = Ending::stopped(why, self.view.wall);
                 ending.started = *started;
-                self.end(attempt, ending);
+                self.stopped(assignment, attempt, (ending, why));
             }
             Some(ContainerState::Exited { .. }) => {
                 let asked = earlier(*asked, self.set_back(*since, *asked));
-                let ending = container.and_then(|it| Ending::seen(it, Some((*why, asked))));
+                let ending = container.and_then(|it| Ending::seen(it, Some((why, asked))));
                 if let Some(ending) = ending {
-                    self.end(attempt, ending);
+                    self.stopped(assignment, attempt, (ending, why));
                 }
             }
             Some(ContainerState::Running { .. }) => {
@@ -59,6 +106,22 @@ impl Planner<'_> {
             }
             Some(ContainerState::Unreadable { .. }) => (),
         }
+    }
+
+    /// A container that was asked to end has ended.
+    fn stopped(
+        &mut self,
+        assignment: &Assignment,
+        attempt: &Attempt,
+        (mut ending, why): (Ending, Why),
+    ) {
+        if why != Why::Unhealthy {
+            return self.end(attempt, ending);
+        }
+        if ending.reason.as_deref() == Some(reason::UNHEALTHY) && ending.message.is_none() {
+            ending.message = attempt.health.failed().map(str::to_owned);
+        }
+        self.fallen(assignment, attempt, ending);
     }
 
     /// By how much the clock was set back since a stop was decided: `since` is that moment on the
@@ -86,12 +149,17 @@ impl Planner<'_> {
 
     /// Sends the stop signal, and KILL when the grace period is over.
     fn press(&mut self, attempt: &Attempt) {
-        let Progress::Stopping { since, delivered, .. } = &attempt.progress else { return };
+        let Progress::Stopping { since, drain_millis, delivered, .. } = &attempt.progress else {
+            return;
+        };
         let identity = attempt.identity.clone();
+        let drain_millis = attempt.manner.drain_millis.min(*drain_millis);
+        let drained = later(*since, Duration::from_millis(drain_millis));
         let from = match delivered {
             Some(delivered) => *delivered,
+            None if drained > self.view.now => return self.wake_at(&identity, Some(drained)),
             // The engine answers but cannot deliver the signal. KILL may still work.
-            None if attempt.session.signal_failures >= SIGNAL_FAILURES_MAX => *since,
+            None if attempt.session.signal_failures >= SIGNAL_FAILURES_MAX => drained,
             None => {
                 // The engine was away, or an earlier agent crashed before it noted the delivery.
                 // Send it again.
@@ -160,8 +228,9 @@ impl Planner<'_> {
         let seen = Progress::Running { started, seen: self.view.now };
         let found = Attempt::found(identity.clone(), seen);
         let mut attempt = attempt.cloned().unwrap_or(found);
-        // The apiserver does not want reports of it any more.
+        // The apiserver does not want reports of it any more, and nobody sends it work.
         attempt.unsent = None;
+        attempt.manner.drain_millis = 0;
         match attempt.progress {
             Progress::Stopping { .. } => self.press(&attempt),
             Progress::Starting { .. }
@@ -197,6 +266,15 @@ impl Planner<'_> {
         self.plan.actions.push(Action::Kill(next.identity.clone()));
         self.wake_at(&next.identity, Some(again));
         self.keep(next);
+    }
+}
+
+/// How long an attempt that is to be stopped is not ready before it gets the stop signal.
+fn drain_millis(attempt: &Attempt, why: Why) -> u64 {
+    match why {
+        Why::Asked | Why::Preempted if attempt.health.is_ready() => attempt.manner.drain_millis,
+        // Nobody sends it work, or it is late already.
+        Why::Asked | Why::Preempted | Why::TimedOut | Why::Unwanted | Why::Unhealthy => 0,
     }
 }
 

@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use api::template::ProbeKind;
 use futures_util::FutureExt as _;
 use futures_util::stream::{BoxStream, StreamExt as _};
 use jiff::Timestamp;
 
 use crate::engine::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineEvent, Exec, Identity,
-    LogOptions, LogStream, NodeFacts, PullProgress, Signal, Started, Usage,
+    LogOptions, LogStream, NodeFacts, PullProgress, Reach, Signal, Started, Usage,
 };
 
 /// Panics whatever it is asked.
@@ -72,6 +73,10 @@ impl Engine for Broken {
     }
 
     fn exec<'a>(&'a self, _: &'a Identity, _: &'a api::exec::ExecRequest) -> Answer<'a, Exec> {
+        broken()
+    }
+
+    fn reach<'a>(&'a self, _: &'a Identity, _: ProbeKind) -> Answer<'a, Reach> {
         broken()
     }
 

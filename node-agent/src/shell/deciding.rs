@@ -8,13 +8,14 @@ use tracing::{info, warn};
 
 use super::Agent;
 use super::executor::Acted;
+use super::prober::Probed;
 use super::pulls::{Pulled, Pulling};
 use super::work_queue::Due;
 use crate::attempt::{Attempt, Progress};
 use crate::engine::{EngineError, Identity, Reason};
 use crate::plan::{
-    self, Action, ActionKind, After, Node, Plan, View, after, after_failure, after_pull, later,
-    plan, while_pulled,
+    self, Action, ActionKind, After, Node, Plan, View, after, after_failure, after_probe,
+    after_pull, later, plan, while_pulled,
 };
 use crate::resolve::HostInfo;
 
@@ -25,7 +26,9 @@ impl Agent {
     /// Plans for what has changed or is due, and acts. Returns whether the journal has all of it.
     pub(super) async fn decide(&mut self) -> bool {
         self.queue.extend(self.executor.take_rested(Instant::now()));
-        self.queue.extend(self.bound.take_changed());
+        let changed = self.bound.take_changed();
+        changed.iter().for_each(|identity| self.hurry(identity));
+        self.queue.extend(changed);
         let now = self.now();
         let Some(due) = self.queue.take_due(now) else { return true };
         self.look_at_disk_anew().await;
@@ -39,6 +42,7 @@ impl Agent {
         }
         let ledger = &self.ledger;
         self.pulls.keep(|identity| ledger.get(identity).is_some_and(Attempt::waits_for_image));
+        self.prober.keep(|identity| ledger.get(identity).is_some_and(Attempt::is_running));
         self.queue.wait_for(plan.wakes);
         self.publishing.name_leftovers(&due, plan.leftovers);
         let is_saved = self.save().await;
@@ -53,6 +57,7 @@ impl Agent {
                 }
                 self.executor.act(engine, action);
             }
+            plan.probes.into_iter().for_each(|probe| self.prober.begin(engine, probe));
         }
         is_saved
     }
@@ -83,11 +88,28 @@ impl Agent {
     }
 
     fn put(&mut self, attempt: Attempt) {
-        let before = self.ledger.get(&attempt.identity).map(|before| &before.progress);
-        if attempt.progress == Progress::Ended && before != Some(&Progress::Ended) {
+        let before = self.ledger.get(&attempt.identity);
+        if attempt.progress == Progress::Ended
+            && before.is_none_or(|before| before.progress != Progress::Ended)
+        {
             self.metrics.ends.inc();
         }
+        let was_unhealthy = before.is_some_and(|before| before.health.failed().is_some());
+        if attempt.health.failed().is_some() && !was_unhealthy {
+            self.metrics.unhealthy.inc();
+        }
         self.ledger.put(attempt);
+    }
+
+    /// A task that is to be stopped does not wait until a failed start may be tried again.
+    fn hurry(&mut self, identity: &Identity) {
+        let assignment = self.bound.assignments().get(identity);
+        if assignment.is_some_and(|assignment| assignment.task.stop().is_some())
+            && let Some(attempt) = self.ledger.current(identity)
+            && !matches!(attempt.progress, Progress::Stopping { .. })
+        {
+            self.executor.release(&attempt.identity.clone());
+        }
     }
 
     /// Takes in the result of an action.
@@ -99,6 +121,9 @@ impl Agent {
             Ok(Some(started)) => {
                 if !started.adopted {
                     self.metrics.starts.inc();
+                    if acted.identity.restart() > 0 {
+                        self.metrics.restarts.inc();
+                    }
                 }
                 self.note_image(&acted.identity, started.digest);
             }
@@ -189,6 +214,20 @@ impl Agent {
         for identity in waiting {
             let Some(attempt) = self.ledger.get(&identity) else { continue };
             self.put(while_pulled(attempt, &image, pulling.percent));
+            self.queue.extend([identity]);
+        }
+    }
+
+    /// Takes in the result of a probe.
+    pub(super) fn probed(&mut self, probed: Probed) {
+        self.metrics.probed(probed.kind, &probed.finding);
+        if !self.prober.done(&probed) {
+            return;
+        }
+        let Probed { identity, kind, finding, .. } = probed;
+        let Some(attempt) = self.ledger.get(&identity) else { return };
+        if let After::Known(attempt) = after_probe(attempt, kind, finding) {
+            self.put(*attempt);
             self.queue.extend([identity]);
         }
     }

@@ -28,6 +28,8 @@ mod lease;
 mod logs;
 mod memory;
 mod presence;
+mod probe_net;
+mod prober;
 mod publishing;
 mod pulls;
 mod reports;
@@ -72,6 +74,7 @@ use follow::Session;
 use keeping::Keeping;
 use memory::Memory;
 use presence::Presence;
+use prober::{Probed, Prober};
 use publishing::Publishing;
 use pulls::{Pulled, Pulling, Pulls};
 use reports::{ReportSender, Sent};
@@ -217,6 +220,7 @@ enum Event {
     Pulled(Pulled),
     /// How far a pull has come.
     Pulling(Pulling),
+    Probed(Probed),
     Sent(Sent),
     /// The result of writing the Node object.
     Published(Result<(), client::Error>),
@@ -299,6 +303,7 @@ struct Agent {
     queue: WorkQueue,
     executor: Executor,
     pulls: Pulls,
+    prober: Prober,
     reports: ReportSender,
     publishing: Publishing,
     served: Served,
@@ -389,6 +394,7 @@ impl Agent {
         Ok(Self {
             executor: Executor::new(events.clone()),
             pulls: Pulls::new(spawner.clone(), events.clone()),
+            prober: Prober::new(spawner.clone(), events.clone()),
             reports: ReportSender::new(
                 spawner.clone(),
                 events.clone(),
@@ -442,6 +448,7 @@ impl Agent {
             Event::Acted(acted) => self.acted(acted),
             Event::Pulled(pulled) => self.pulled(&pulled),
             Event::Pulling(pulling) => self.pulling(&pulling),
+            Event::Probed(probed) => self.probed(probed),
             Event::Sent(sent) => {
                 let heard = self.reports.heard(sent, &mut self.ledger, Instant::now());
                 self.queue.extend(heard);

@@ -4,6 +4,23 @@ use api::KindId;
 
 use super::pages::{EMPTY, Page, Section};
 
+/// What the tables of probes do not say.
+const PROBES: &str = "\
+How probes behave:
+
+- A task is not ready before its probes have succeeded. A container that ends, waits for its restart or is being \
+stopped is not ready. A restarted agent keeps what was decided, but not the counts: a task that was ready stays ready \
+until its probe has failed `failureThreshold` times again, and one that was not has to succeed first.
+- A probe that cannot be made, for example while Docker does not answer, counts neither as a success nor as a failure.
+- The result of an HTTP probe is the status of the answer: its body is not read and a redirect is not followed.
+- A command that takes longer than `timeoutSeconds` is stopped, and the next one begins only after it has ended.
+- A task whose readiness keeps changing is ready again only after a pause, which grows from 1 to 30 seconds. A minute \
+without a change ends that.
+- With the process runtime, ports are those of the node and commands run in the task's directory. In the simulated \
+runtime, `args` say what probes find: `ready=5s`, `unready=20s`, `flap=3s`, `unhealthy=60s` and `hang=60s`, counted \
+from the start of the container.
+";
+
 pub(super) const TEMPLATE: Page = Page {
     file: "template.md",
     title: "Template: the container",
@@ -57,12 +74,24 @@ pub(super) const TEMPLATE: Page = Page {
             ..EMPTY
         },
         Section {
+            title: "Probes",
+            about: "The node's agent checks a container while it runs. Fields and defaults are those of \
+                    Kubernetes. What a probe finds is in WHY of `hctl get tasks`, for example `startup \
+                    probe 3 of 30: connection refused` or `readiness probe fails: GET / answered 503`.",
+            example: Some("template-probes"),
+            part: "spec.template",
+            fields: &["startupProbe", "readinessProbe", "livenessProbe"],
+            note: PROBES,
+            ..EMPTY
+        },
+        Section {
             title: "Stopping",
-            about: "A task that is cancelled, timed out, evicted or deleted gets the stop signal, and is \
-                    killed when the grace period is over.",
+            about: "A task that is cancelled, evicted, drained or deleted is not ready any more at once. \
+                    After `drainDelay` it gets the stop signal, and it is killed when the grace period is \
+                    over. A task that timed out gets the signal at once.",
             example: Some("template-stop"),
             part: "spec.template",
-            fields: &["stopSignal", "terminationGracePeriodSeconds"],
+            fields: &["drainDelay", "stopSignal", "terminationGracePeriodSeconds"],
             ..EMPTY
         },
         Section {

@@ -208,6 +208,7 @@ fn type_of(root: &Value, schema: &Value) -> String {
         return match format {
             "uint8" | "uint16" | "uint32" | "uint64" | "int32" | "int64" => "integer".to_owned(),
             "date-time" => "time".to_owned(),
+            "port-or-name" => "integer or string".to_owned(),
             "number-or-percent" => "integer or percentage".to_owned(),
             other => other.to_owned(),
         };

@@ -153,7 +153,7 @@ fn runs_again_after(reason: StopReason) -> bool {
 
 fn health(service: &Service, task: &Task, now: Timestamp) -> Health {
     if task.is_ready() {
-        let min_ready = service.spec.rollout().min_ready().signed();
+        let min_ready = service.spec.min_ready().signed();
         let since = task.status.ready_since.or(task.status.started_at).unwrap_or(now);
         let available = since.saturating_add(min_ready).unwrap_or(Timestamp::MAX);
         return if available <= now { Health::Available } else { Health::Ready(available) };

@@ -18,6 +18,7 @@ mod memory;
 mod observe;
 mod oom;
 mod pull;
+mod reach;
 mod registry_auth;
 mod short;
 mod terminal;
@@ -32,6 +33,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use api::exec::ExecRequest;
+use api::template::ProbeKind;
 use base::{Clock, ErrorChain};
 use bollard::Docker;
 use bollard::models::ContainerInspectResponse;
@@ -54,7 +56,7 @@ use self::oom::Verdict;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
     IMAGES_MAX, Identity, LABEL_CLUSTER, LABEL_NODE, LogOptions, LogStore, LogStream, NodeFacts,
-    PullPolicy, PullProgress, Reason, Scope, Signal, Started, Usage,
+    PullPolicy, PullProgress, Reach, Reason, Scope, Signal, Started, Usage,
 };
 
 /// How long the engine may take for one call. On a loaded machine a start takes seconds. No call
@@ -445,6 +447,10 @@ impl Engine for DockerEngine {
 
     fn exec<'a>(&'a self, identity: &'a Identity, request: &'a ExecRequest) -> Answer<'a, Exec> {
         self.run_beside(identity, request).boxed()
+    }
+
+    fn reach<'a>(&'a self, identity: &'a Identity, _: ProbeKind) -> Answer<'a, Reach> {
+        self.reach_of(identity).boxed()
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {

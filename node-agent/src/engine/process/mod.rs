@@ -24,9 +24,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::exec::ExecRequest;
+use api::template::ProbeKind;
 use base::{Clock, ErrorChain};
-use futures_util::FutureExt;
 use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, future};
 use jiff::Timestamp;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -39,8 +40,8 @@ use super::log_store::read_files;
 use super::logs::room_of;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
-    Identity, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, PullProgress, Reason,
-    Scope, Signal, Started, Usage,
+    Identity, LogOptions, LogStore, LogStream, Mount, MountSource, NodeFacts, PullProgress, Reach,
+    Reason, Scope, Signal, Started, Usage,
 };
 use shim::private::{self, remove_if_there};
 
@@ -267,6 +268,10 @@ impl Engine for ProcessEngine {
 
     fn exec<'a>(&'a self, identity: &'a Identity, request: &'a ExecRequest) -> Answer<'a, Exec> {
         self.run_beside(identity, request).boxed()
+    }
+
+    fn reach<'a>(&'a self, _: &'a Identity, _: ProbeKind) -> Answer<'a, Reach> {
+        future::ready(Ok(Reach::Node)).boxed()
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {

@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use api::exec::ExecRequest;
 use api::log::Position;
+use api::template::ProbeKind;
 use base::Clock;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use futures_util::{FutureExt, future};
@@ -33,8 +34,8 @@ use self::state::State;
 use super::logs::LogEvent;
 use super::{
     Answer, Container, ContainerSpec, ContainerState, Engine, EngineError, EngineEvent, Exec,
-    IMAGES_MAX, Identity, LogOptions, LogStream, NodeFacts, PullProgress, Reason, Scope, Signal,
-    Started, Usage,
+    IMAGES_MAX, Identity, LogOptions, LogStream, NodeFacts, PullProgress, Reach, Reason, Scope,
+    Signal, Started, Usage,
 };
 
 /// What goes wrong with a create.
@@ -323,6 +324,12 @@ impl Engine for SimEngine {
     fn exec<'a>(&'a self, identity: &'a Identity, _: &'a ExecRequest) -> Answer<'a, Exec> {
         let message = format!("{identity} is simulated: exec is not supported");
         future::ready(Err(EngineError::refused(Reason::Invalid, message))).boxed()
+    }
+
+    fn reach<'a>(&'a self, identity: &'a Identity, kind: ProbeKind) -> Answer<'a, Reach> {
+        let key = self.key(identity);
+        let found = self.machine.with(|state| state.probe(&key, kind, Instant::now()));
+        future::ready(found.map(Reach::Simulated).ok_or(EngineError::Gone)).boxed()
     }
 
     fn events(&self) -> BoxStream<'static, EngineEvent> {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use api::template::ProbeKind;
 use jiff::SignedDuration;
 
-use crate::engine::{ContainerSpec, EngineError, Reason};
+use crate::engine::{ContainerSpec, EngineError, Reason, Simulated};
 
 /// Parsed from the `key=value` words of a container's command and arguments. Other words are
 /// ignored, so that a manifest for Docker can be used as it is.
@@ -19,10 +20,47 @@ pub struct Program {
     pub crash: u32,
     /// `ignore-term=true`: only KILL ends it early.
     pub ignore_term: bool,
+    /// How it answers probes.
+    pub health: SimHealth,
     /// `stdout=TEXT`, any number of times: lines that it writes when it starts.
     pub stdout: Vec<String>,
     /// `stderr=TEXT`.
     pub stderr: Vec<String>,
+}
+
+/// How a program answers probes. All times count from the start of its container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SimHealth {
+    /// `ready=5s`: from then on startup and readiness probes succeed. Default: from the start.
+    pub ready: Duration,
+    /// `unready=10s`: from then on readiness probes fail.
+    pub unready: Option<Duration>,
+    /// `flap=3s`: readiness probes succeed for this long and then fail for as long, in turn.
+    pub flap: Option<Duration>,
+    /// `unhealthy=10s`: from then on liveness probes fail.
+    pub unhealthy: Option<Duration>,
+    /// `hang=10s`: from then on no probe has an answer.
+    pub hang: Option<Duration>,
+}
+
+impl SimHealth {
+    /// What a probe finds after the container has run for `age`.
+    pub fn answer(&self, kind: ProbeKind, age: Duration) -> Simulated {
+        let has_come = |time: Option<Duration>| time.is_some_and(|time| age >= time);
+        let is_down = self.flap.is_some_and(|flap| {
+            let flap = flap.as_millis().max(1);
+            (age.as_millis() / flap) % 2 == 1
+        });
+        let fails = match kind {
+            ProbeKind::Startup => age < self.ready,
+            ProbeKind::Readiness => age < self.ready || has_come(self.unready) || is_down,
+            ProbeKind::Liveness => has_come(self.unhealthy),
+        };
+        if has_come(self.hang) {
+            return Simulated::Hangs;
+        }
+        if fails { Simulated::Fails("simulated".to_owned()) } else { Simulated::Passes }
+    }
 }
 
 /// How long a program runs.
@@ -58,10 +96,12 @@ impl Program {
     fn set(&mut self, key: &str, value: &str) -> Option<()> {
         match key {
             "duration" if value == "forever" => self.duration = Lifetime::Forever,
-            "duration" => {
-                let duration: SignedDuration = value.parse().ok()?;
-                self.duration = Lifetime::For(Duration::try_from(duration).ok()?);
-            }
+            "duration" => self.duration = Lifetime::For(time(value)?),
+            "ready" => self.health.ready = time(value)?,
+            "unready" => self.health.unready = Some(time(value)?),
+            "flap" => self.health.flap = Some(time(value)?),
+            "unhealthy" => self.health.unhealthy = Some(time(value)?),
+            "hang" => self.health.hang = Some(time(value)?),
             "exit" => self.exit = value.parse().ok().filter(|code| (0..=255).contains(code))?,
             "crash" => self.crash = value.parse().ok()?,
             "ignore-term" => self.ignore_term = value.parse().ok()?,
@@ -71,4 +111,8 @@ impl Program {
         }
         Some(())
     }
+}
+
+fn time(text: &str) -> Option<Duration> {
+    Duration::try_from(text.parse::<SignedDuration>().ok()?).ok()
 }

@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
+use api::template::ProbeKind;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::Fault;
 use super::history::{ContainerKey, History, HistoryKind};
-use super::program::{Lifetime, Program};
+use super::program::{Lifetime, Program, SimHealth};
 use crate::engine::logs::{LogLine, Output};
 use crate::engine::{
     Container, ContainerSpec, ContainerState, EngineError, Identity, LOGS_KEPT, Resources, Scope,
-    Signal, Started, Usage, Used,
+    Signal, Simulated, Started, Usage, Used,
 };
 
 const SIGSEGV: i32 = 11;
@@ -21,6 +22,9 @@ const SIGSEGV: i32 = 11;
 #[derive(Debug)]
 struct Running {
     since: Timestamp,
+    /// The same moment on the machine's other clock.
+    began: Instant,
+    health: SimHealth,
     /// When it ends by itself, on both clocks, with its result.
     end: Option<(Instant, End)>,
     ignores_term: bool,
@@ -125,6 +129,8 @@ impl State {
         }
         let running = Running {
             since: now,
+            began: Instant::now(),
+            health: program.health,
             end,
             ignores_term: program.ignore_term,
             resources: spec.resources.clone(),
@@ -215,6 +221,19 @@ impl State {
 
     pub(super) fn is_running(&self, key: &ContainerKey) -> bool {
         matches!(self.containers.get(key), Some(Life::Running(_)))
+    }
+
+    /// What a probe of a running container finds.
+    pub(super) fn probe(
+        &self,
+        key: &ContainerKey,
+        kind: ProbeKind,
+        now: Instant,
+    ) -> Option<Simulated> {
+        match self.containers.get(key)? {
+            Life::Running(it) => Some(it.health.answer(kind, now.duration_since(it.began))),
+            Life::Ended { .. } => None,
+        }
     }
 
     /// The log of a container; `Gone` if it does not exist and has written nothing.

@@ -55,7 +55,7 @@ fn a_signal_that_the_engine_cannot_deliver_saves_nobody_from_kill() {
         }
         world.now = 5_000;
         world.check(expect![[r#"
-            t-0: stopping [20000], reports Running: cannot send the stop signal: no such signal
+            t-0: stopping [20000], reports Running not ready: cannot send the stop signal: no such signal
             kill t-0
             wake at 10000
         "#]]);
@@ -226,7 +226,7 @@ fn what_is_in_the_way_of_a_stop_is_said() {
     world.answer(0, &ActionKind::Signal, Err(&away));
     world.is_engine_away = true;
     world.check(expect![[r#"
-        t-0: stopping [20000], reports Running: cannot send the stop signal: engine unavailable: connection refused
+        t-0: stopping [20000], reports Running not ready: cannot send the stop signal: engine unavailable: connection refused
         SIGTERM t-0
     "#]]);
     world.hear();
@@ -237,7 +237,7 @@ fn what_is_in_the_way_of_a_stop_is_said() {
     world.is_engine_away = false;
     world.answer(0, &ActionKind::Signal, Ok(()));
     world.check(expect![[r#"
-        t-0: stopping [20000], reports Running
+        t-0: stopping [20000], reports Running not ready
         wake at 5000
     "#]]);
 }

@@ -2,6 +2,7 @@
 
 mod answers;
 mod ports;
+mod probes;
 mod properties;
 mod restarts;
 mod restored;
@@ -288,6 +289,9 @@ fn show(plan: &Plan) -> String {
         };
         let _ = writeln!(out, "{what} {}", name(of));
     }
+    for probe in &plan.probes {
+        let _ = writeln!(out, "probe {} {}", name(&probe.identity), probe.kind.word());
+    }
     for leftover in plan.leftovers.values() {
         let _ = writeln!(out, "leftover {}", leftover.uid);
     }
@@ -320,7 +324,9 @@ fn show_attempt(attempt: &Attempt) -> String {
         Some(Content::Report(report)) => {
             let code = report.exit_code.map(|code| format!(" {code}")).unwrap_or_default();
             let reason = report.reason.as_ref().map(|it| format!(" {it}")).unwrap_or_default();
-            format!(", reports {:?}{code}{reason}", report.state)
+            let not_ready = report.state == ReportState::Running && !report.ready;
+            let not_ready = if not_ready { " not ready" } else { "" };
+            format!(", reports {:?}{not_ready}{code}{reason}", report.state)
         }
     };
     let message = match attempt.unsent.as_ref().map(|message| &message.says) {

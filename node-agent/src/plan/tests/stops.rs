@@ -218,7 +218,7 @@ fn what_is_damaged_is_told_and_left_as_it_is() {
     world.containers.insert(id(0), damaged());
     world.now = 80_000;
     world.check(expect![[r#"
-        t-0: stopping [20000], reports Running: spec.json is damaged
+        t-0: stopping [20000], reports Running not ready: spec.json is damaged
     "#]]);
     world.exits(0, 0, None);
     world.check(expect![[r#"
