@@ -6,6 +6,7 @@ use std::time::Duration;
 use api::service::{Service, ServicePhase};
 use api::task::TaskPhase;
 use api::{Job, Kind as _, Task};
+use node_agent::engine::sim::Fault;
 use runtime::Snapshot;
 use serde_json::{Value, json};
 
@@ -215,4 +216,32 @@ async fn a_task_is_drained_before_it_is_asked_to_end() {
     cluster.wait_for("none is left", LIMIT, |seen| seen.tasks.is_empty()).await;
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert_eq!(running(&cluster), 0);
+}
+
+/// An engine that keeps failing has its starts tried at growing intervals, and a stop does not wait
+/// for the next one.
+#[tokio::test(start_paused = true)]
+async fn a_stop_does_not_wait_for_the_next_try_of_a_start() {
+    let cluster = Cluster::start(37).await;
+    for host in &cluster.hosts {
+        (0..9).for_each(|_| host.machine.fail_next_create(Fault::Unavailable));
+    }
+    let job: Job = serde_json::from_value(json!({
+        "apiVersion": "heliox.dev/v1", "kind": "Job",
+        "metadata": { "name": "j", "namespace": "default" },
+        "spec": { "template": { "image": "x", "args": ["duration=forever"] } },
+    }))
+    .unwrap();
+    let jobs = cluster.god.api::<Job>("default");
+    jobs.create(&job).await.unwrap();
+    // By then the ninth try has failed, and the next one is half a minute away.
+    let slow = |seen: &Snapshot| {
+        let said = |task: &Task| task.status.message.clone().unwrap_or_default();
+        seen.tasks.iter().any(|task| said(task).contains("will try again"))
+    };
+    cluster.wait_for("its start fails", LIMIT, slow).await;
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    jobs.merge_patch("j", &json!({ "spec": { "cancel": true } })).await.unwrap();
+    let ended = |seen: &Snapshot| seen.tasks.iter().all(|task| task.has_ended());
+    cluster.wait_for("it is stopped", Duration::from_secs(2), ended).await;
 }
