@@ -328,7 +328,11 @@ impl KindId {
                         plural: "services",
                         singular: "service",
                         short: &["svc"],
-                        subresources: &[Subresource::Status, Subresource::Scale],
+                        subresources: &[
+                            Subresource::Status,
+                            Subresource::Scale,
+                            Subresource::Rollout,
+                        ],
                         fields: &["status.phase", "spec.suspend"],
                         phases: phases::SERVICE,
                         in_all: true,

@@ -11,6 +11,8 @@ pub const RUN_NUMBER: &str = "heliox.dev/run-number";
 pub const JOB: &str = "heliox.dev/job";
 /// Label: the Service that a task belongs to.
 pub const SERVICE: &str = "heliox.dev/service";
+/// Label of a task that was started as a canary of its revision: `true`.
+pub const CANARY: &str = "heliox.dev/canary";
 /// Label: the revision of the object that made this one.
 pub const REVISION: &str = "heliox.dev/revision";
 /// Annotation of a workflow run that its workflow started by itself: the `metadata.generation` of

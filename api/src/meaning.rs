@@ -134,6 +134,8 @@ pub(crate) fn service(document: &mut Document) {
     let is_probed = document.get("template").is_some_and(|it| it.get("readinessProbe").is_some());
     if let Some(rollout) = document.get_mut("rollout").and_then(Value::as_object_mut) {
         rollout.get_mut("timeout").into_iter().for_each(duration);
+        let canary = rollout.get_mut("canary").and_then(Value::as_object_mut);
+        canary.and_then(|it| it.get_mut("promoteAfter")).into_iter().for_each(duration);
         let timeout = ROLLOUT_TIMEOUT.to_string();
         let defaults = [
             ("parallelism", json!(1)),

@@ -113,6 +113,11 @@ pub fn service_task(service: &str, revision: u32, slot: &str) -> String {
     bounded(&format!("{service}-{revision}-{slot}"))
 }
 
+/// The name of a job of a service's rollout: `<service>-before-<revision>`, `<service>-check-<revision>`.
+pub fn rollout_job(service: &str, what: &str, revision: u32) -> String {
+    bounded(&format!("{service}-{what}-{revision}"))
+}
+
 /// The name of a job in a run: `<run>-<job>`.
 pub fn job_in_run(run: &str, job: &str) -> String {
     bounded(&format!("{run}-{job}"))

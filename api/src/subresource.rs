@@ -7,6 +7,8 @@ pub enum Subresource {
     Status,
     /// The desired number of tasks.
     Scale,
+    /// A request about the rollout of a service.
+    Rollout,
     /// The completion record of a job.
     Record,
     /// Measured usage of a node or a task.
@@ -23,9 +25,10 @@ pub enum Subresource {
 
 impl Subresource {
     /// Every subresource.
-    pub const ALL: [Subresource; 8] = [
+    pub const ALL: [Subresource; 9] = [
         Subresource::Status,
         Subresource::Scale,
+        Subresource::Rollout,
         Subresource::Record,
         Subresource::Stats,
         Subresource::Binding,
@@ -39,6 +42,7 @@ impl Subresource {
         match self {
             Subresource::Status => "status",
             Subresource::Scale => "scale",
+            Subresource::Rollout => "rollout",
             Subresource::Record => "record",
             Subresource::Stats => "stats",
             Subresource::Binding => "binding",

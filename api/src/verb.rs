@@ -73,7 +73,7 @@ pub fn verbs(kind: KindId, subresource: Option<Subresource>) -> Verbs {
         ],
         Some(Subresource::Status | Subresource::Scale) => &[Verb::Get, Verb::Patch, Verb::Update],
         Some(Subresource::Record | Subresource::Stats | Subresource::Log) => &[Verb::Get],
-        Some(Subresource::Binding | Subresource::Evict) => &[Verb::Create],
+        Some(Subresource::Binding | Subresource::Evict | Subresource::Rollout) => &[Verb::Create],
         Some(Subresource::Exec) => &[Verb::Create, Verb::Get],
     };
     let batches: &[Verb] = match subresource {
@@ -82,6 +82,7 @@ pub fn verbs(kind: KindId, subresource: Option<Subresource>) -> Verbs {
         | Some(
             Subresource::Status
             | Subresource::Scale
+            | Subresource::Rollout
             | Subresource::Stats
             | Subresource::Binding
             | Subresource::Evict

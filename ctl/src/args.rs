@@ -12,8 +12,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::completion::{
     Which, fields, kinds_or_objects, named, names, objects, params, phases, runs,
 };
+use crate::deploy::Deploy;
 use crate::format::Format;
 use crate::goal::Goal;
+use crate::rollout_args::{History, Rollout};
 use crate::table::Order;
 use crate::usual::{NAMESPACE, SERVER};
 use crate::verb::Verb;
@@ -76,6 +78,9 @@ pub enum Command {
     /// Create or update objects from manifests.
     #[command(after_help = examples::APPLY)]
     Apply(Apply),
+    /// Write a Service for an image and apply it.
+    #[command(after_help = examples::DEPLOY)]
+    Deploy(Deploy),
     /// List objects, or show some by name.
     #[command(after_help = examples::GET)]
     Get(Get),
@@ -116,6 +121,12 @@ pub enum Command {
     /// Change how many tasks services and jobs have.
     #[command(after_help = examples::SCALE)]
     Scale(Scale),
+    /// Follow and steer how a service rolls out its revisions.
+    #[command(subcommand, after_help = examples::ROLLOUT)]
+    Rollout(Rollout),
+    /// Show the revisions of a service: who rolled them out, when, and how that ended.
+    #[command(after_help = examples::HISTORY)]
+    History(History),
     /// Cancel jobs and runs: stop running tasks and start nothing more.
     #[command(after_help = examples::CANCEL)]
     Cancel {
@@ -312,9 +323,9 @@ pub enum Cascade {
 #[derive(Debug, Clone, ClapArgs)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag that stands for itself")]
 pub struct Logs {
-    /// TASK, task/T, job/J or run/R; or KIND NAME.
+    /// TASK, task/T, service/S (a ready task of it), job/J or run/R; or KIND NAME.
     #[arg(required = true, value_name = "TASK", num_args = 1..)]
-    #[arg(add = named(KindId::Task, &[KindId::Job, KindId::WorkflowRun], Which::OpenIfFollowed))]
+    #[arg(add = named(KindId::Task, &[KindId::Service, KindId::Job, KindId::WorkflowRun], Which::OpenIfFollowed))]
     pub of: Vec<String>,
     /// Follow until the tasks have finished, including new tasks and attempts. After a lost connection,
     /// continue after the last line printed.
@@ -342,14 +353,17 @@ pub struct Logs {
     /// Only tasks that failed.
     #[arg(long, conflicts_with = "follow")]
     pub failed: bool,
+    /// Print all tasks of a service.
+    #[arg(long)]
+    pub all: bool,
 }
 
 /// Arguments of `exec`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct Exec {
-    /// TASK, task/T or task T.
+    /// TASK, task/T or task T; or service/S: a ready task of it.
     #[arg(required = true, value_name = "TASK", num_args = 1..)]
-    #[arg(add = named(KindId::Task, &[], Which::Running))]
+    #[arg(add = named(KindId::Task, &[KindId::Service], Which::Running))]
     pub task: Vec<String>,
     /// Pass stdin to the command.
     #[arg(short = 'i', long)]

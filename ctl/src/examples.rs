@@ -19,6 +19,12 @@ Examples:
   hctl apply -f deploy/                       # file, directory or -
   hctl apply -f job.yaml --wait --timeout 1h  # exit code 3 if a job fails
   hctl apply -f job.yaml --dry-run            # validate only";
+/// Of `deploy`.
+pub const DEPLOY: &str = "\
+Examples:
+  hctl deploy nginx --name web --on role=web --port http=80:8080
+  hctl deploy app:2 --name api --replicas 3 --wait
+  hctl deploy app --name api --on role=web --dry-run -o yaml  # the manifest";
 /// Of `get`.
 pub const GET: &str = "\
 Examples:
@@ -42,13 +48,15 @@ Examples:
 pub const LOGS: &str = "\
 Examples:
   hctl logs -f job/load                # all tasks, until the job has finished
+  hctl logs -f service/web             # a ready task; --all: all of them
   hctl logs load-0 --previous          # the attempt before the newest
   hctl logs job/load --run 1 --failed  # what failed in run 1";
 /// Of `exec`.
 pub const EXEC: &str = "\
 Examples:
   hctl exec load-0 -- ls -l /data  # one command
-  hctl exec -it load-0 -- sh       # a shell";
+  hctl exec -it load-0 -- sh       # a shell
+  hctl exec service/web -- ls      # in a ready task";
 /// Of `events`.
 pub const EVENTS: &str = "\
 Examples:
@@ -74,6 +82,18 @@ Examples:
 pub const SCALE: &str = "\
 Examples:
   hctl scale service/web --replicas 5";
+/// Of `rollout`.
+pub const ROLLOUT: &str = "\
+Examples:
+  hctl rollout status service/web --timeout 10m      # exit code 3 if it fails
+  hctl rollout undo service/web                      # what ran before
+  hctl rollout undo service/web --to-revision 3      # what revision 3 ran
+  hctl rollout restart service/web                   # all tasks anew";
+/// Of `history`.
+pub const HISTORY: &str = "\
+Examples:
+  hctl history service/web               # its revisions
+  hctl history service/web --revision 3  # what revision 3 runs";
 /// Of `cancel`.
 pub const CANCEL: &str = "\
 Examples:

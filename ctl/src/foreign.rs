@@ -41,7 +41,7 @@ const DESCRIBE: Ours = Same("describe KIND/NAME");
 const NODES: Ours = Same("get nodes");
 
 /// Commands of other tools that have two words.
-const TWO_WORDS: [(&str, &str, Ours); 24] = [
+const TWO_WORDS: [(&str, &str, Ours); 23] = [
     ("alloc", "exec", SHELL),
     ("alloc", "logs", Same("logs TASK")),
     ("alloc", "restart", Same("evict TASK")),
@@ -60,14 +60,9 @@ const TWO_WORDS: [(&str, &str, Ours); 24] = [
     ("node", "drain", DRAIN),
     ("node", "eligibility", Same("cordon NODE")),
     ("node", "status", NODES),
-    (
-        "rollout",
-        "history",
-        Instead("an object keeps no earlier revisions: look into your repository"),
-    ),
-    ("rollout", "restart", Same("rerun job/JOB")),
-    ("rollout", "status", Same("wait KIND/NAME")),
-    ("rollout", "undo", Instead("apply the earlier manifest again: hctl apply -f FILE")),
+    ("service", "rollback", Same("rollout undo service/SERVICE")),
+    ("service", "scale", Same("scale service/SERVICE --replicas NUMBER")),
+    ("service", "update", APPLY),
     (
         "system",
         "prune",
@@ -77,7 +72,7 @@ const TWO_WORDS: [(&str, &str, Ours); 24] = [
 ];
 
 /// Commands of other tools.
-const VERBS: [(&str, Ours); 93] = [
+const VERBS: [(&str, Ours); 91] = [
     ("abort", Same("cancel KIND/NAME")),
     ("agent", Instead("an agent is started on its host: heliox agent --server URL")),
     ("alloc", Same("get tasks")),
@@ -99,7 +94,7 @@ const VERBS: [(&str, Ours); 93] = [
     ("cluster-info", Same("cluster")),
     (
         "compose",
-        Instead("write a Job for each service, then hctl apply -f FILE: docs/coming-from.md"),
+        Instead("write a Service for each service, then hctl apply -f FILE: docs/coming-from.md"),
     ),
     ("config", SERVERS),
     ("context", SERVERS),
@@ -125,7 +120,6 @@ const VERBS: [(&str, Ours); 93] = [
         ),
     ),
     ("expose", PORTS),
-    ("history", Same("get runs")),
     ("images", IMAGES),
     ("info", Same("cluster")),
     ("init", Instead("write a manifest, such as manifests/hello.yaml, then hctl apply -f FILE")),
@@ -164,18 +158,17 @@ const VERBS: [(&str, Ours); 93] = [
     ("replace", APPLY),
     (
         "restart",
-        Instead("hctl rerun job/JOB runs a job again, hctl evict TASK restarts a task elsewhere"),
+        Instead(
+            "hctl rerun job/JOB runs a job again, hctl rollout restart SERVICE replaces all tasks of a \
+             service, hctl evict TASK restarts a task elsewhere",
+        ),
     ),
     ("restore", Instead("run heliox restore beside an empty store: docs/backup.md")),
     ("resubmit", Same("rerun run/RUN")),
     ("retry", Same("rerun KIND/NAME")),
     ("rm", DELETE),
     ("rmi", IMAGES),
-    ("rollback", Instead("apply the earlier manifest again: hctl apply -f FILE")),
-    (
-        "rollout",
-        Instead("hctl wait KIND/NAME waits for the end, hctl rerun job/JOB runs a job again"),
-    ),
+    ("rollback", Same("rollout undo service/SERVICE")),
     ("server", Same("cluster")),
     ("service", Instead("hctl get services, or name one: hctl describe service/NAME")),
     ("set", EDIT),

@@ -1,9 +1,9 @@
 //! Suggested commands, as they have to be typed in the namespace of the command line. Pure.
 
 /// Commands that need a namespace.
-const IN_A_NAMESPACE: [&str; 15] = [
-    "cancel", "delete", "describe", "events", "evict", "exec", "get", "label", "logs", "rerun",
-    "resume", "run", "scale", "suspend", "wait",
+const IN_A_NAMESPACE: [&str; 18] = [
+    "cancel", "delete", "deploy", "describe", "events", "evict", "exec", "get", "history", "label",
+    "logs", "rerun", "resume", "rollout", "run", "scale", "suspend", "wait",
 ];
 
 /// The text with the namespace added to each hctl command in it, if it has to be named.

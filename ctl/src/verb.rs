@@ -27,6 +27,10 @@ pub enum Verb {
     Cordon,
     /// Makes it schedulable again.
     Uncordon,
+    /// Suspends a service's rollout.
+    Pause,
+    /// Resumes it.
+    Unpause,
 }
 
 /// The effect of a verb.
@@ -50,6 +54,8 @@ impl Verb {
             Verb::Evict => "evict",
             Verb::Cordon => "cordon",
             Verb::Uncordon => "uncordon",
+            Verb::Pause => "rollout pause",
+            Verb::Unpause => "rollout resume",
         }
     }
 
@@ -62,6 +68,8 @@ impl Verb {
             Verb::Evict => "evicted",
             Verb::Cordon => "cordoned",
             Verb::Uncordon => "uncordoned",
+            Verb::Pause => "paused",
+            Verb::Unpause => "resumed",
         }
     }
 
@@ -69,7 +77,7 @@ impl Verb {
     pub fn stops(self) -> bool {
         match self {
             Verb::Cancel | Verb::Suspend | Verb::Evict => true,
-            Verb::Resume | Verb::Cordon | Verb::Uncordon => false,
+            Verb::Resume | Verb::Cordon | Verb::Uncordon | Verb::Pause | Verb::Unpause => false,
         }
     }
 
@@ -82,6 +90,7 @@ impl Verb {
             }
             Verb::Evict => &[KindId::Task],
             Verb::Cordon | Verb::Uncordon => &[KindId::Node],
+            Verb::Pause | Verb::Unpause => &[KindId::Service],
         }
     }
 
@@ -93,6 +102,8 @@ impl Verb {
             Verb::Resume => Some(json!({ "spec": { "suspend": false } })),
             Verb::Cordon => Some(json!({ "spec": { "unschedulable": true } })),
             Verb::Uncordon => Some(json!({ "spec": { "unschedulable": false, "drain": null } })),
+            Verb::Pause => Some(json!({ "spec": { "rollout": { "suspend": true } } })),
+            Verb::Unpause => Some(json!({ "spec": { "rollout": { "suspend": false } } })),
             Verb::Evict => None,
         }
     }
@@ -133,6 +144,7 @@ pub fn only(verb: Verb, targets: &[Target]) -> Result<(), Failure> {
 pub fn effect(verb: Verb, target: &Target, object: &Value) -> Effect {
     let spec = &object["spec"];
     let is = |field: &str| spec[field] == Value::Bool(true);
+    let is_paused = spec["rollout"]["suspend"] == Value::Bool(true);
     match verb {
         Verb::Cordon if is("unschedulable") => Effect::Already("is cordoned already"),
         Verb::Cordon => Effect::Act("cordoned"),
@@ -141,6 +153,14 @@ pub fn effect(verb: Verb, target: &Target, object: &Value) -> Effect {
             Effect::Act("uncordoned: it is not drained any more")
         }
         Verb::Uncordon => Effect::Act("uncordoned"),
+        Verb::Pause | Verb::Unpause => {
+            over(verb, target, object).unwrap_or(match (verb, is_paused) {
+                (Verb::Pause, true) => Effect::Already("rollouts are paused already"),
+                (Verb::Pause, false) => Effect::Act("rollouts are paused"),
+                (_, true) => Effect::Act("rollouts are resumed"),
+                (_, false) => Effect::Already("rollouts are not paused"),
+            })
+        }
         Verb::Cancel | Verb::Suspend | Verb::Resume | Verb::Evict => {
             let held_back = over(verb, target, object).or_else(|| owned(verb, target, object));
             held_back.unwrap_or_else(|| match verb {
@@ -150,7 +170,9 @@ pub fn effect(verb: Verb, target: &Target, object: &Value) -> Effect {
                 Verb::Suspend => Effect::Act("suspended"),
                 Verb::Resume if !is("suspend") => Effect::Already("is not suspended"),
                 Verb::Resume => Effect::Act("resumed"),
-                Verb::Evict | Verb::Cordon | Verb::Uncordon => evict(target, object),
+                Verb::Evict | Verb::Cordon | Verb::Uncordon | Verb::Pause | Verb::Unpause => {
+                    evict(target, object)
+                }
             })
         }
     }
@@ -181,7 +203,9 @@ fn over(verb: Verb, target: &Target, object: &Value) -> Option<Effect> {
         | Verb::Resume
         | Verb::Evict
         | Verb::Cordon
-        | Verb::Uncordon => refuse(format!("has ended ({phase})")),
+        | Verb::Uncordon
+        | Verb::Pause
+        | Verb::Unpause => refuse(format!("has ended ({phase})")),
     }
 }
 

@@ -112,7 +112,7 @@ impl Section {
                 &["concurrencyPolicy", "exclusiveNodes", "maxRunningJobs", "onExit", "schedule"]
             }
             Section::Service => &["discovery"],
-            Section::Rollout => &["before", "canary"],
+            Section::Rollout => &[],
             Section::Template => &["envFrom", "imagePullSecrets", "init", "sidecars"],
             Section::EnvVar => &["valueFrom"],
             Section::Mount => &["configMap", "key", "mode", "secret"],
@@ -285,7 +285,7 @@ const SERVICE_WORDS: &[(&str, &str)] = &[
 ];
 
 const ROLLOUT_WORDS: &[(&str, &str)] = &[
-    ("auto_promote", "canary, which is not supported yet"),
+    ("auto_promote", "canary.promoteAfter"),
     ("auto_revert", "onFailure: Rollback"),
     ("failureThreshold", "maxFailedTasks"),
     ("failure_action", "onFailure"),

@@ -1,6 +1,9 @@
 //! Service: a set of tasks that stay up.
 
+pub mod change;
+pub mod request;
 mod row;
+pub mod stages;
 mod validate;
 
 use std::fmt;
@@ -17,6 +20,9 @@ use crate::object::{Definition, Object, is_default};
 use crate::placement::Placement;
 use crate::restart::Restart;
 use crate::template::Template;
+
+pub use request::{RolloutCommand, RolloutRequest, RolloutVerb};
+pub use stages::{Canary, CanaryStatus, RolloutJob, Stage, StageJob};
 
 /// A set of tasks that stay up.
 pub type Service = Object<ServiceDefinition>;
@@ -88,6 +94,14 @@ pub const HISTORY: u32 = 10;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollout {
+    /// A job that runs once for each revision that a change of the manifest makes, and must succeed
+    /// before the first task changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<RolloutJob>,
+    /// The first tasks of a new revision, which are watched before the others are replaced. Without
+    /// effect on the first revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<Canary>,
     /// Number of tasks, or their share, that are replaced at the same time; at least 1. Default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parallelism: Option<NumberOrPercent>,
@@ -154,7 +168,8 @@ pub enum OnFailure {
     /// Go back to the last revision that was rolled out completely. The manifest stays as it is; its
     /// revision is tried again only after a change.
     Rollback,
-    /// Continue as if the failed tasks were ready.
+    /// Continue as if the failed tasks were ready, as far as `maxUnavailable` allows: no good task is
+    /// stopped where that would leave too few ready.
     Continue,
 }
 
@@ -258,12 +273,20 @@ pub struct ServiceStatus {
     /// Number of the revision that tasks should run.
     #[serde(default)]
     pub update_revision: u32,
+    /// Number of the revision that the manifest asks for. It is another one than `updateRevision`
+    /// after an undo or a rollback, until the manifest is changed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub manifest_revision: u32,
     /// The revisions, the newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub revisions: Vec<Revision>,
     /// The rollout that is under way or was the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
+    /// What was asked of the rollout and is not carried out yet: by `hctl rollout undo`, `restart` or
+    /// `abort`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<RolloutRequest>,
     /// Selects the tasks of the service by their labels: what an autoscaler reads.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub selector: String,
@@ -296,9 +319,35 @@ pub struct Revision {
     pub digest: Option<String>,
     /// When it was made.
     pub at: Timestamp,
+    /// What made it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub origin: Origin,
+    /// The revision whose template it has, after an undo, a rollback or a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same_as: Option<u32>,
+    /// Who asked for it, where that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When its rollout was complete, or had failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
     /// Why it did not stay, in a few words, if its rollout failed. At most 256 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+}
+
+/// What makes a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub enum Origin {
+    /// A change of the manifest.
+    #[default]
+    Change,
+    /// `hctl rollout undo`.
+    Undo,
+    /// The failure of a rollout whose `onFailure` is Rollback.
+    Rollback,
+    /// `hctl rollout restart`.
+    Restart,
 }
 
 /// The rollout of a revision.
@@ -336,6 +385,15 @@ pub struct RolloutStatus {
     /// failed. Absent otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub back_from: Option<u32>,
+    /// Whether tasks that run the same already are replaced, too, since they were there before it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub restarts: bool,
+    /// The job that must succeed before the first task changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<StageJob>,
+    /// The first tasks of the revision, which are watched before the others are replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<CanaryStatus>,
 }
 
 /// Most failed tasks that the status of a rollout names.

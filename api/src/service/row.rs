@@ -14,7 +14,7 @@ use crate::table::age;
 use crate::violation::Violation;
 
 /// Most bytes that one revision takes in a status, besides its image.
-const REVISION_BYTES: usize = 640;
+const REVISION_BYTES: usize = 1024;
 
 impl Resource for Service {
     fn validate(&self) -> Vec<Violation> {
@@ -74,7 +74,7 @@ impl Resource for Service {
         let status = &self.status;
         vec![
             self.name().to_owned(),
-            status.phase.to_string(),
+            if self.is_deleting() { "Deleting".to_owned() } else { status.phase.to_string() },
             format!("{}/{}", status.ready, status.replicas),
             status.updated.to_string(),
             status.update_revision.to_string(),

@@ -3,8 +3,10 @@
 use serde_json::Value;
 
 use super::{
-    HISTORY_MAX, MIN_READY_SECONDS_MAX, REPLICAS_MAX, Rollout, RolloutOrder, Service, ServiceSpec,
+    HISTORY_MAX, MIN_READY_SECONDS_MAX, REPLICAS_MAX, Rollout, RolloutJob, RolloutOrder, Service,
+    ServiceSpec,
 };
+use crate::job::JobSpec;
 use crate::kind::KindId;
 use crate::number_or_percent::NumberOrPercent;
 use crate::object::number_problem;
@@ -25,6 +27,13 @@ pub(super) fn validate(service: &Service) -> Vec<Violation> {
     which_tasks(spec, &mut found);
     if let Some(wanted) = &spec.rollout {
         rollout(spec, wanted, &mut found);
+    }
+    let policy = spec.rollout();
+    let before = policy.before.map(|job| (job, "spec.rollout.before"));
+    let check = policy.canary.and_then(|canary| canary.check);
+    let check = check.map(|job| (job, "spec.rollout.canary.check"));
+    for (job, path) in before.into_iter().chain(check) {
+        rollout_job(spec, &job, path, &mut found);
     }
     found.extend(never_rolled_out(spec));
     found.extend(two_at_a_place(spec));
@@ -58,6 +67,35 @@ fn which_tasks(spec: &ServiceSpec, found: &mut Vec<Violation>) {
     }
 }
 
+/// What is wrong with a job of a rollout, but for what is wrong with the service's own template.
+fn rollout_job(spec: &ServiceSpec, job: &RolloutJob, path: &str, found: &mut Vec<Violation>) {
+    let merged = match job.spec(spec) {
+        Ok(merged) => merged,
+        Err(problems) => {
+            found.extend(problems.into_iter().map(|it| it.under(&format!("{path}.template"))));
+            return;
+        }
+    };
+    let of_service = JobSpec {
+        template: spec.template.clone(),
+        placement: spec.placement.clone(),
+        ..JobSpec::default()
+    };
+    let problems = |of: &JobSpec| {
+        let mut found = Vec::new();
+        crate::job::validate_spec(of, path, &mut found);
+        let document = Value::Object(merge::to_map(of));
+        substitute::check_job(&document, substitute::Scope::Job, path, &mut found);
+        found
+    };
+    let (mut own, known) = (problems(&merged), problems(&of_service));
+    own.retain(|violation| !known.contains(violation));
+    if let Some(part) = &job.template {
+        merge::repeated(part, &format!("{path}.template"), &mut own);
+    }
+    found.append(&mut own);
+}
+
 fn rollout(spec: &ServiceSpec, rollout: &Rollout, found: &mut Vec<Violation>) {
     let is_none = |share: NumberOrPercent| {
         matches!(share, NumberOrPercent::Number(0) | NumberOrPercent::Percent(0))
@@ -73,6 +111,10 @@ fn rollout(spec: &ServiceSpec, rollout: &Rollout, found: &mut Vec<Violation>) {
     if let Some(seconds) = rollout.min_ready_seconds.filter(|it| *it > MIN_READY_SECONDS_MAX) {
         let why = format!("{seconds} seconds; at most {MIN_READY_SECONDS_MAX} are allowed");
         found.push(Violation::new("spec.rollout.minReadySeconds", why));
+    }
+    if rollout.canary.as_ref().and_then(|canary| canary.count).is_some_and(is_none) {
+        let violation = Violation::new("spec.rollout.canary.count", "with 0 there is no canary");
+        found.push(violation.hint("leave canary out"));
     }
     if rollout.timeout() <= spec.min_ready() {
         let why = format!(

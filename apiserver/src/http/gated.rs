@@ -234,7 +234,9 @@ impl Endpoint {
                 Verb::Patch => Asks::Patch,
                 Verb::Delete => Asks::Delete,
             }),
-            Some(Subresource::Binding | Subresource::Evict) => Some(Asks::Post),
+            Some(Subresource::Binding | Subresource::Evict | Subresource::Rollout) => {
+                Some(Asks::Post)
+            }
             Some(Subresource::Log) => Some(Asks::Log),
             Some(Subresource::Exec) => Some(Asks::Exec),
             Some(Subresource::Record | Subresource::Stats) => None,

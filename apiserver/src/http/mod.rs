@@ -23,6 +23,7 @@ mod page;
 mod paths;
 mod query;
 mod read;
+mod rollout;
 mod routes;
 mod scale;
 mod stats;

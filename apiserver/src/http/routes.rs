@@ -17,7 +17,7 @@ use super::paths::{Fixed, ObjectPaths, Target, served};
 use super::query::Query;
 use super::{
     agents, answer, batch, change, cluster, delete, discovery, exec, layers, leases, log, read,
-    scale, stats, watch,
+    rollout, scale, stats, watch,
 };
 use crate::{Server, readiness};
 
@@ -165,6 +165,7 @@ fn of_objects(methods: Methods, subresource: Option<Subresource>, verb: Verb) ->
         (Some(Subresource::Scale), Verb::Get) => methods.on(verb, scale::get),
         (Some(Subresource::Scale), Verb::Update) => methods.on(verb, scale::replace),
         (Some(Subresource::Scale), Verb::Patch) => methods.on(verb, scale::patch),
+        (Some(Subresource::Rollout), Verb::Create) => methods.on(verb, rollout::ask),
         (Some(Subresource::Evict), Verb::Create) => methods.on(verb, change::evict),
         (Some(Subresource::Binding), Verb::Create) => methods.on(verb, change::bind),
         (Some(Subresource::Log), Verb::Get) => methods.on(verb, log::log),

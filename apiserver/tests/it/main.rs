@@ -18,6 +18,7 @@ mod peers;
 mod readiness;
 mod refusals;
 mod restores;
+mod rollouts;
 mod rules;
 mod scale;
 mod secrets;

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use api::object::Kind as _;
-use api::{KindId, Node, ObjectKey, Service, Task, TaskTemplate};
+use api::{Job, KindId, Node, ObjectKey, Service, Task, TaskTemplate};
 use runtime::{Any, ReconcileError, Requeue, Snapshot};
 
 use crate::action::created;
@@ -35,6 +35,7 @@ struct Shared {
     template: Option<Arc<TaskTemplate>>,
     nodes: Vec<Arc<Node>>,
     draining: BTreeSet<String>,
+    jobs: Vec<Arc<Job>>,
 }
 
 impl Shared {
@@ -55,6 +56,7 @@ impl Shared {
             templates: snapshot.task_templates.of_owner(service.uid()).cloned().collect(),
             template: snapshot.task_templates.get(&template).cloned(),
             nodes: nodes.into_iter().flatten().collect(),
+            jobs: snapshot.jobs.of_owner(service.uid()).cloned().collect(),
             service,
         })
     }
@@ -70,7 +72,8 @@ impl Controller {
         let tasks: Vec<&Task> = shared.tasks.iter().map(Arc::as_ref).collect();
         let templates: Vec<&TaskTemplate> = shared.templates.iter().map(Arc::as_ref).collect();
         let nodes: Vec<&Node> = shared.nodes.iter().map(Arc::as_ref).collect();
-        let mut taken = BTreeSet::new();
+        let jobs: Vec<&Job> = shared.jobs.iter().map(Arc::as_ref).collect();
+        let (mut taken, mut taken_jobs) = (BTreeSet::new(), BTreeSet::new());
         loop {
             let plan = plan(&View {
                 service: &shared.service,
@@ -79,18 +82,23 @@ impl Controller {
                 template: shared.template.as_deref(),
                 nodes: &nodes,
                 draining: &shared.draining,
+                jobs: &jobs,
+                taken_jobs: &taken_jobs,
                 taken: &taken,
                 now: self.tools.clock.now(),
             });
             let names = created(&plan.groups, KindId::Task);
-            let found = self
-                .tools
-                .cache
-                .read(|snapshot| freed::taken_by_others(names, &snapshot.tasks, &*shared.service));
-            if found.is_empty() {
+            let of_jobs = created(&plan.groups, KindId::Job);
+            let (found, found_jobs) = self.tools.cache.read(|snapshot| {
+                let service = &*shared.service;
+                let tasks = freed::taken_by_others(names, &snapshot.tasks, service);
+                (tasks, freed::taken_by_others(of_jobs, &snapshot.jobs, service))
+            });
+            if found.is_empty() && found_jobs.is_empty() {
                 return plan;
             }
             taken.extend(found);
+            taken_jobs.extend(found_jobs);
         }
     }
 }
@@ -113,7 +121,7 @@ impl runtime::Controller for Controller {
             let leaving = leaving(before, now, snapshot);
             return all.map(|service| service.key()).chain(leaving).collect();
         }
-        if kind == KindId::Task || kind == KindId::TaskTemplate {
+        if matches!(kind, KindId::Task | KindId::TaskTemplate | KindId::Job) {
             let mut keys: Vec<ObjectKey> = object.owners(KindId::Service).collect();
             if now.is_none() {
                 keys.extend(freed::waiting_for(&object.key(), &snapshot.services, |service| {
@@ -131,7 +139,8 @@ impl runtime::Controller for Controller {
             return Ok(Requeue::Gone);
         };
         self.tools.metrics.service(&shared.service);
-        let looked_at = shared.tasks.len() + shared.templates.len() + shared.nodes.len() + 1;
+        let looked_at = shared.tasks.len() + shared.templates.len() + shared.nodes.len();
+        let looked_at = looked_at + shared.jobs.len() + 1;
         self.tools.metrics.viewed(Self::NAME, looked_at);
         let service = &shared.service;
         let plan = self.plan(&shared);

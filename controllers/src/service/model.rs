@@ -4,11 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use api::job::JobPhase;
 use api::object::Kind as _;
+use api::service::request::ask;
+use api::service::{RolloutCommand, RolloutVerb};
 use api::task::report::Report;
 use api::task::transition::TaskChange;
 use api::task::{ReportState, TaskState};
-use api::{Node, Service, Task, TaskTemplate, Timestamp};
+use api::{Job, KindId, Node, Service, Task, TaskTemplate, Timestamp};
 use jiff::SignedDuration;
 use serde_json::json;
 
@@ -24,6 +27,7 @@ pub(super) struct World {
     pub(super) templates: BTreeMap<String, TaskTemplate>,
     pub(super) nodes: BTreeMap<String, Node>,
     pub(super) draining: BTreeSet<String>,
+    pub(super) jobs: BTreeMap<String, Job>,
     pub(super) taken: BTreeSet<String>,
     pub(super) now: Timestamp,
     /// Writes so far: resourceVersions, and uids.
@@ -41,6 +45,7 @@ impl World {
             templates: BTreeMap::new(),
             nodes: BTreeMap::new(),
             draining: BTreeSet::new(),
+            jobs: BTreeMap::new(),
             taken: BTreeSet::new(),
             now: Timestamp::UNIX_EPOCH,
             writes: 0,
@@ -57,6 +62,8 @@ impl World {
             template: self.templates.get(template(&self.service).name()),
             nodes: &nodes,
             draining: &self.draining,
+            jobs: &self.jobs.values().collect::<Vec<_>>(),
+            taken_jobs: &self.taken,
             taken: &self.taken,
             now: self.now,
         })
@@ -73,6 +80,17 @@ impl World {
             self.service.metadata.generation = Some(self.service.generation() + 1);
         }
         self.touch();
+    }
+
+    /// What a person asks of the rollout, as the apiserver stores it; whether it was accepted.
+    pub(super) fn ask(&mut self, verb: RolloutVerb, to_revision: Option<u32>) -> bool {
+        let command = RolloutCommand { verb, to_revision, revision: None };
+        let Ok(asked) = ask(&self.service, command, "ann", self.now) else { return false };
+        if let Some(status) = asked {
+            self.service.status = status;
+            self.touch();
+        }
+        true
     }
 
     fn touch(&mut self) {
@@ -138,6 +156,28 @@ impl World {
                 }
                 self.tasks.remove(&of.key.name);
                 Ok(())
+            }
+            Action::Create(New::Job(job)) => {
+                if self.jobs.contains_key(job.name()) || self.taken.contains(job.name()) {
+                    return Err(format!("job {} already exists", job.name()));
+                }
+                let mut job = Job::clone(job);
+                job.metadata.generation = Some(1);
+                job.status.observed_generation = 1;
+                self.jobs.insert(job.name().to_owned(), job);
+                Ok(())
+            }
+            Action::Patch(patch) if patch.kind == KindId::Job => {
+                let job = self.jobs.get_mut(&patch.object.key.name).ok_or("no such job")?;
+                if job.spec.cancel {
+                    return Err("it is cancelled already".to_owned());
+                }
+                job.spec.cancel = true;
+                Ok(())
+            }
+            Action::Delete { kind: KindId::Job, object, .. } => {
+                let gone = self.jobs.remove(&object.key.name);
+                gone.map(|_| ()).ok_or("no such job".to_owned())
             }
             Action::Delete { object, .. } => {
                 let is_used = |task: &Arc<Task>| task.spec.template == object.key.name;
@@ -244,9 +284,25 @@ impl World {
         u32::try_from(ready.count()).unwrap()
     }
 
+    /// How a job ends, as its controller says it; whether there is such a job.
+    pub(super) fn end_job(&mut self, name: &str, phase: JobPhase) -> bool {
+        let Some(job) = self.jobs.get_mut(name) else { return false };
+        job.status.phase = phase;
+        true
+    }
+
+    /// The job controller, in few words: each job succeeds, or is cancelled.
+    fn work_on_jobs(&mut self) {
+        for job in self.jobs.values_mut().filter(|job| !job.status.phase.is_final()) {
+            job.status.phase =
+                if job.spec.cancel { JobPhase::Cancelled } else { JobPhase::Succeeded };
+        }
+    }
+
     /// Scheduler and agents in one: each task that waits gets a node and runs; each one that is
     /// being stopped ends.
     pub(super) fn work(&mut self) {
+        self.work_on_jobs();
         for name in self.tasks.keys().cloned().collect::<Vec<_>>() {
             let task = Arc::clone(&self.tasks[&name]);
             let pin = task.spec.overrides.placement.as_ref();
@@ -293,10 +349,10 @@ impl World {
     /// Lets everything happen that leads to a state in which nothing is left to do.
     pub(super) fn finish(&mut self) {
         for _ in 0..1_000 {
-            let before = (self.tasks.clone(), self.service.status.clone());
+            let before = (self.tasks.clone(), self.jobs.clone(), self.service.status.clone());
             self.settle();
             self.work();
-            if before == (self.tasks.clone(), self.service.status.clone()) {
+            if before == (self.tasks.clone(), self.jobs.clone(), self.service.status.clone()) {
                 match self.plan().wake_at {
                     Some(at) => self.now = self.now.max(at),
                     None => return,

@@ -4,9 +4,10 @@ use api::job::change::{self, Consequence, run_again};
 use api::job::{is_left_out, scaled_down, tasks_wanted};
 use api::manifest::{Document, Problem};
 use api::object::Kind as _;
+use api::service::change::consequence as of_service;
 use api::status::Refusal;
 use api::task::StopReason;
-use api::{Job, KindId, Task, Violation, labels};
+use api::{Job, KindId, Service, Task, Violation, labels};
 use client::Error;
 use serde_json::Value;
 
@@ -28,16 +29,34 @@ const TRIES_MAX: usize = 5;
 pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Failure> {
     let files = sources::files(&args.files, args.recursive)?;
     let documents = sources::read(&files, sources::DefaultNamespace::of(connection))?;
-    let query = if args.dry_run { "?dryRun=All" } else { "" };
+    let how = How { is_dry_run: args.dry_run, is_waiting: args.wait && !args.dry_run };
+    self::documents(connection, documents, how).await
+}
+
+/// How documents are applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct How {
+    /// Whether nothing is changed.
+    pub(super) is_dry_run: bool,
+    /// Whether to wait for what is applied.
+    pub(super) is_waiting: bool,
+}
+
+/// Applies documents, in their order.
+pub(super) async fn documents(
+    connection: &Connection,
+    documents: Vec<Document>,
+    How { is_dry_run, is_waiting }: How,
+) -> Result<(), Failure> {
+    let query = if is_dry_run { "?dryRun=All" } else { "" };
     documents.iter().for_each(warn);
     let (mut problems, mut failures) = (Vec::new(), Failures::default());
     let (mut ending, mut told, mut starting) = (Vec::new(), Ok(()), Starting::new());
-    let is_waiting = args.wait && !args.dry_run;
     for document in documents {
         match apply_one(connection, &document, query).await {
             Ok(applied) => {
                 let consequence = if connection.format.is_table() {
-                    applied.consequence(connection, &mut starting, args.dry_run).await
+                    applied.consequence(connection, &mut starting, is_dry_run).await
                 } else {
                     String::new()
                 };
@@ -50,7 +69,7 @@ pub(super) async fn apply(connection: &Connection, args: Apply) -> Result<(), Fa
                         continue;
                     }
                 }
-                let dry_run = if args.dry_run { " (dry run)" } else { "" };
+                let dry_run = if is_dry_run { " (dry run)" } else { "" };
                 let what = format!("{what}{consequence}{dry_run}");
                 told = told.and(show::done(connection.format, &target, &what, object));
             }
@@ -122,6 +141,11 @@ impl Applied {
         let (before, after) = (self.before.as_ref(), &self.object);
         if self.target.kind == KindId::Workflow && !is_dry_run {
             return starting.told(connection, after).await;
+        }
+        if self.target.kind == KindId::Service {
+            let read = |service: &Value| serde_json::from_value::<Service>(service.clone()).ok();
+            let told = before.and_then(|before| of_service(&read(before)?, &read(after)?));
+            return told.map(|told| format!(": {told}")).unwrap_or_default();
         }
         match before.filter(|_| self.target.kind == KindId::Job) {
             Some(before) => consequence(connection, before, after).await.unwrap_or_default(),

@@ -26,6 +26,7 @@ pub(super) async fn change(
     let usual = match verb {
         Verb::Evict => Some(KindId::Task),
         Verb::Cordon | Verb::Uncordon => Some(KindId::Node),
+        Verb::Pause | Verb::Unpause => Some(KindId::Service),
         Verb::Cancel | Verb::Suspend | Verb::Resume => None,
     };
     let targets = target::several_of(words, usual)?;

@@ -14,6 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval};
 
+use super::picked;
 use crate::args::Exec;
 use crate::connection::Connection;
 use crate::failure::{Code, Failure};
@@ -28,7 +29,10 @@ const INPUT_BYTES: usize = 16 * 1024;
 const LIFE_INTERVAL: Duration = Duration::from_secs(15);
 
 pub(super) async fn exec(connection: &Connection, args: Exec) -> Result<(), Failure> {
-    let task = target::only_one(&args.task, Some(KindId::Task))?;
+    let mut task = target::only_one(&args.task, Some(KindId::Task))?;
+    if task.kind == KindId::Service {
+        task = picked::task_of(connection, &task, "").await?;
+    }
     if task.kind != KindId::Task {
         let failure = Failure::usage(format!("commands run in tasks, and {task} is not one"));
         let of_job = (task.kind == KindId::Job).then(|| format!(" --job {}", task.name));

@@ -7,6 +7,7 @@ mod change;
 mod cluster;
 mod debug;
 mod delete;
+mod deploy;
 mod describe;
 mod drain;
 mod each;
@@ -16,7 +17,9 @@ mod get;
 mod logs;
 mod mark;
 mod namesakes;
+mod picked;
 mod rerun;
+mod rollout;
 mod rows;
 mod run;
 mod run_tasks;
@@ -34,6 +37,7 @@ use api::duration::Duration;
 use crate::args::{Args, Command, DebugCommand};
 use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::rollout_args::Rollout;
 use crate::verb::Verb;
 use crate::{completion, terminal};
 use change::change;
@@ -75,10 +79,12 @@ pub async fn run(args: Args) -> Result<(), Failure> {
 fn time_limit(command: &Command) -> Option<Duration> {
     match command {
         Command::Apply(args) => args.timeout,
+        Command::Deploy(args) => args.timeout,
         Command::Delete(args) => args.wait.then_some(args.timeout),
         Command::Wait(args) => Some(args.timeout),
         Command::Run(args) => args.until_end.timeout,
         Command::Rerun(args) => args.until_end.timeout,
+        Command::Rollout(Rollout::Status(args)) => args.timeout,
         Command::Get(_)
         | Command::Describe(_)
         | Command::Logs(_)
@@ -87,6 +93,8 @@ fn time_limit(command: &Command) -> Option<Duration> {
         | Command::Top(_)
         | Command::Cancel { .. }
         | Command::Scale(_)
+        | Command::Rollout(_)
+        | Command::History(_)
         | Command::Suspend { .. }
         | Command::Resume { .. }
         | Command::Evict { .. }
@@ -109,7 +117,10 @@ fn is_endless(command: &Command) -> bool {
         Command::Get(args) => args.watch,
         Command::Events(args) => args.watch,
         Command::Logs(args) => args.follow,
-        Command::Apply(_)
+        Command::Rollout(_)
+        | Command::History(_)
+        | Command::Deploy(_)
+        | Command::Apply(_)
         | Command::Describe(_)
         | Command::Delete(_)
         | Command::Exec(_)
@@ -137,6 +148,7 @@ fn is_endless(command: &Command) -> bool {
 async fn does(connection: &Connection, command: Command) -> Result<(), Failure> {
     match command {
         Command::Apply(args) => apply::apply(connection, args).await,
+        Command::Deploy(args) => deploy::deploy(connection, args).await,
         Command::Get(args) => get::get(connection, args).await,
         Command::Describe(args) => describe::describe(connection, &args.targets).await,
         Command::Delete(args) => delete::delete(connection, args).await,
@@ -149,6 +161,8 @@ async fn does(connection: &Connection, command: Command) -> Result<(), Failure> 
         Command::Rerun(args) => rerun::rerun(connection, args).await,
         Command::Cancel { targets } => change(connection, Verb::Cancel, &targets).await,
         Command::Scale(args) => scale::scale(connection, args).await,
+        Command::Rollout(what) => rollout::rollout(connection, what).await,
+        Command::History(args) => rollout::history(connection, args).await,
         Command::Suspend { targets } => change(connection, Verb::Suspend, &targets).await,
         Command::Resume { targets } => change(connection, Verb::Resume, &targets).await,
         Command::Evict { tasks } => change(connection, Verb::Evict, &tasks).await,
@@ -220,6 +234,10 @@ mod tests {
             ("suspend task/a", "task/a cannot be suspended"),
             ("resume node/a", "node/a cannot be resumed"),
             ("evict job/a", "job/a cannot be evicted"),
+            ("rollout status job/a", "job/a has no rollouts"),
+            ("rollout pause job/a", "job/a has no rollouts"),
+            ("rollout undo a b", "are more than one object"),
+            ("history job/a", "job/a has no rollouts"),
             ("cordon job/a", "job/a cannot be cordoned"),
             ("uncordon job/a", "job/a cannot be uncordoned"),
             ("drain job/a", "job/a cannot be drained"),

@@ -36,19 +36,22 @@ const LOOKED_AT: [KindId; 10] = [
 /// Kinds that a command accepts; all if it accepts any.
 pub(super) fn taken_by(command: &Command) -> &'static [KindId] {
     match command {
-        Command::Logs(_) => &[KindId::Task, KindId::Job, KindId::WorkflowRun],
-        Command::Exec(_) | Command::Evict { .. } | Command::Top(_) => &[KindId::Task],
+        Command::Logs(_) => &[KindId::Task, KindId::Service, KindId::Job, KindId::WorkflowRun],
+        Command::Exec(_) => &[KindId::Task, KindId::Service],
+        Command::Evict { .. } | Command::Top(_) => &[KindId::Task],
         Command::Rerun(_) => &[KindId::Job, KindId::WorkflowRun],
         Command::Cancel { .. } => Verb::Cancel.kinds(),
         Command::Suspend { .. } => Verb::Suspend.kinds(),
         Command::Resume { .. } => Verb::Resume.kinds(),
         Command::Run(_) => &[KindId::Workflow],
+        Command::Rollout(_) | Command::History(_) => &[KindId::Service],
         Command::Scale(_) => &[KindId::Service, KindId::Job],
         Command::Cordon { .. }
         | Command::Uncordon { .. }
         | Command::Drain(_)
         | Command::Taint(_) => &[KindId::Node],
         Command::Apply(_)
+        | Command::Deploy(_)
         | Command::Get(_)
         | Command::Describe(_)
         | Command::Delete(_)

@@ -72,9 +72,13 @@ fn may_run_again(target: &Target, job: &Job) -> Result<(), Failure> {
     if job.is_deleting() {
         return Err(refuse("is being deleted").hint("apply it again once it is gone"));
     }
-    if let Some(run) = job.controller() {
-        let hint = format!("hctl rerun run/{}", run.name);
-        return Err(refuse(&format!("belongs to run/{}", run.name)).hint(hint));
+    if let Some(owner) = job.controller() {
+        if owner.kind == KindId::Service.info().kind {
+            let hint = format!("to roll all tasks out again: hctl rollout restart {}", owner.name);
+            return Err(refuse(&format!("belongs to service/{}", owner.name)).hint(hint));
+        }
+        let hint = format!("hctl rerun run/{}", owner.name);
+        return Err(refuse(&format!("belongs to run/{}", owner.name)).hint(hint));
     }
     let is_seen = job.status.observed_generation >= job.generation();
     if !is_seen || !job.status.phase.is_final() {

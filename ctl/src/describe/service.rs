@@ -1,8 +1,10 @@
 //! The description of a service.
 
-use api::service::{Revision, RolloutState, Service, ServiceSpec};
+use api::service::{Revision, RolloutState, Service, ServiceSpec, StageJob};
 use api::table::{age, span};
 use api::{Kind as _, Task, Timestamp, table};
+
+use crate::rollout;
 
 use super::{ROWS_MAX, Sheet, labels, owner, place};
 
@@ -18,7 +20,9 @@ pub fn text(service: &Service, tasks: &[Task], now: Timestamp) -> Sheet {
             status.replicas, status.ready, status.updated, status.update_revision
         ),
     );
-    sheet.field("Rollout", &rollout(service, now));
+    sheet.field("Rollout", &of_rollout(service, now));
+    sheet.field("Before", &stages(service).0);
+    sheet.field("Canary", &stages(service).1);
     sheet.field("Why", status.message.as_deref().unwrap_or_default());
     sheet.field("Spec", &spec(&service.spec));
     sheet.field("Place", &placement(&service.spec));
@@ -45,7 +49,7 @@ fn headline(service: &Service) -> String {
 }
 
 /// `revision 3, Progressing for 2m; 1 task has failed: web-3-0`.
-fn rollout(service: &Service, now: Timestamp) -> String {
+fn of_rollout(service: &Service, now: Timestamp) -> String {
     let Some(rollout) = &service.status.rollout else { return String::new() };
     let lasted = span(rollout.started_at, rollout.finished_at.unwrap_or(now));
     let how = match rollout.state {
@@ -56,6 +60,9 @@ fn rollout(service: &Service, now: Timestamp) -> String {
         RolloutState::Failed => format!("failed after {lasted}"),
     };
     let back = rollout.back_from.map(|from| format!(", since revision {from} failed"));
+    let asked = service.status.request.as_ref().map(|request| {
+        format!("; {} was asked for by {} and is next", request.verb.word(), request.by)
+    });
     let failed = match rollout.failed {
         0 => String::new(),
         1 => format!("; 1 task has failed: {}", table::some_of(rollout.failed_tasks.iter(), 3)),
@@ -66,25 +73,39 @@ fn rollout(service: &Service, now: Timestamp) -> String {
             )
         }
     };
-    format!("revision {}, {how}{}{failed}", rollout.revision, back.unwrap_or_default())
+    let (back, asked) = (back.unwrap_or_default(), asked.unwrap_or_default());
+    format!("revision {}, {how}{back}{failed}{asked}", rollout.revision)
+}
+
+/// What the rollout does before tasks change, and how its canaries stand.
+fn stages(service: &Service) -> (String, String) {
+    let Some(rollout) = &service.status.rollout else { return (String::new(), String::new()) };
+    let job = |stage: &StageJob| {
+        let state = if stage.succeeded { "succeeded" } else { "has not succeeded yet" };
+        format!("job/{} {state}", stage.job)
+    };
+    let before = rollout.before.as_ref().map(job).unwrap_or_default();
+    let canary = rollout.canary.as_ref().map(|canary| {
+        let tasks = if canary.count == 1 { "task" } else { "tasks" };
+        let state = match (canary.passed_at, canary.available_at) {
+            (Some(_), _) => "passed",
+            (None, Some(_)) => "available",
+            (None, None) => "not available yet",
+        };
+        let check = canary.check.as_ref().map(|check| format!("; {}", job(check)));
+        let by = canary.promoted_by.as_ref().map(|by| format!("; promoted by {by}"));
+        let (check, by) = (check.unwrap_or_default(), by.unwrap_or_default());
+        format!("{} {tasks}, {state}{check}{by}", canary.count)
+    });
+    (before, canary.unwrap_or_default())
 }
 
 /// A row of the table of revisions.
 fn revision(service: &Service, revision: &Revision, now: Timestamp) -> Vec<String> {
-    let status = &service.status;
-    let state = if revision.failure.is_some() {
-        "failed"
-    } else if revision.number == status.current_revision {
-        "current"
-    } else if revision.number == status.update_revision {
-        "rolling out"
-    } else {
-        "earlier"
-    };
     vec![
         revision.number.to_string(),
         revision.image.clone(),
-        state.to_owned(),
+        rollout::state(service, revision).to_owned(),
         age(Some(revision.at), now),
         revision.failure.clone().unwrap_or_default(),
     ]

@@ -6,6 +6,7 @@ use api::service::{RolloutState, Service, ServicePhase};
 use api::task::TaskPhase;
 use api::{Kind as _, Task};
 use client::DeletePropagation;
+use http::Method;
 use runtime::Snapshot;
 use serde_json::{Value, json};
 
@@ -169,4 +170,67 @@ async fn a_bad_revision_is_taken_back_and_the_good_one_stays_up() {
     // A change of something else does not try it again.
     patch(&cluster, json!({ "replicas": 4 })).await;
     meanwhile(&cluster, 3, "only more of it", |seen| is_up(seen, 3, 4)).await;
+}
+
+/// Asks something of the rollout, as `hctl rollout` does.
+async fn ask(cluster: &Cluster, body: Value) {
+    let path = "/apis/heliox.dev/v1/namespaces/default/services/web/rollout";
+    let body = Some(("application/json", body.to_string().into_bytes()));
+    let asked: Result<Value, client::Error> = cluster.god.json(Method::POST, path, body).await;
+    asked.unwrap();
+}
+
+fn is_canary_available(seen: &Snapshot) -> bool {
+    let rollout = web(seen).and_then(|web| web.status.rollout.as_ref());
+    let canary = rollout.and_then(|rollout| rollout.canary.as_ref());
+    canary.is_some_and(|canary| canary.available_at.is_some() && canary.passed_at.is_none())
+}
+
+/// Canaries are beside the others until they are promoted; an undo brings back what ran, and edits no
+/// spec; a restart replaces every task.
+#[tokio::test(start_paused = true)]
+async fn canaries_are_promoted_and_what_was_rolled_out_is_undone_and_restarted() {
+    let mut cluster = Cluster::start(17).await;
+    service(&cluster, json!({ "replicas": 3, "rollout": { "canary": { "count": 1 } } })).await;
+    cluster.wait_for("it is up", LIMIT, |seen| is_up(seen, 1, 3)).await;
+    patch(&cluster, json!({ "template": template(2) })).await;
+    meanwhile(&cluster, 3, "canaries cost nothing", is_canary_available).await;
+    ask(&cluster, json!({ "verb": "Promote" })).await;
+    meanwhile(&cluster, 2, "they are promoted", |seen| is_up(seen, 2, 3)).await;
+    ask(&cluster, json!({ "verb": "Undo" })).await;
+    cluster.crash_leaders();
+    cluster.start_leaders();
+    meanwhile(&cluster, 2, "it goes back", |seen| is_up(seen, 3, 3)).await;
+    let seen = cluster.look().await.unwrap();
+    let now = web(&seen).unwrap();
+    assert_eq!((now.spec.template.image.as_str(), now.image()), ("i2", "i1"));
+    ask(&cluster, json!({ "verb": "Restart" })).await;
+    meanwhile(&cluster, 2, "it is restarted", |seen| is_up(seen, 4, 3)).await;
+    let seen = cluster.look().await.unwrap();
+    assert!(seen.tasks.iter().all(|task| task.spec.run == 4));
+}
+
+/// The job before a revision ends before the first task changes; one that fails costs no task.
+#[tokio::test(start_paused = true)]
+async fn a_job_runs_before_tasks_change_and_its_failure_costs_none() {
+    let cluster = Cluster::start(19).await;
+    let job = |exit: u32| json!({ "template": { "args": ["duration=1s", format!("exit={exit}")] }, "retry": { "maxAttempts": 1 } });
+    let rollout = json!({ "before": job(0), "onFailure": "Rollback" });
+    service(&cluster, json!({ "replicas": 2, "rollout": rollout })).await;
+    let is_up_beside_jobs = |seen: &Snapshot, revision: u32| {
+        let complete = web(seen).is_some_and(|web| web.status.current_revision == revision);
+        let is_mine = |task: &&std::sync::Arc<Task>| {
+            task.controller().is_some_and(|owner| owner.kind == "Service")
+        };
+        let mine = seen.tasks.iter().filter(is_mine);
+        complete && mine.filter(|task| task.is_ready()).count() == 2
+    };
+    cluster.wait_for("it is up", LIMIT, |seen| is_up_beside_jobs(seen, 1)).await;
+    patch(&cluster, json!({ "template": template(2), "rollout": { "before": job(1) } })).await;
+    meanwhile(&cluster, 2, "the job fails", |seen| is_up_beside_jobs(seen, 3)).await;
+    let seen = cluster.look().await.unwrap();
+    let names: Vec<&str> = seen.jobs.iter().map(|job| job.name()).collect();
+    assert_eq!(names, ["web-before-1", "web-before-2"]);
+    let failure = web(&seen).unwrap().status.revision(2).unwrap().failure.clone().unwrap();
+    assert!(failure.starts_with("job web-before-2: Failed"), "{failure}");
 }

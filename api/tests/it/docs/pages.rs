@@ -229,6 +229,41 @@ const SERVICE: Page = Page {
             ..EMPTY
         },
         Section {
+            title: "Before a rollout, and canaries",
+            about: "Both concern revisions that a change of the manifest makes: a service that goes back, or \
+                    restarts, waits for neither. `rollout.before` is a job over the service's template, \
+                    named `NAME-before-REVISION`; no task changes before it has succeeded, and if it fails, \
+                    the rollout has failed. A change in the middle cancels it. With `rollout.canary` some \
+                    tasks run the new revision first, with the label `heliox.dev/canary`; whatever takes \
+                    the place of a failed one is a canary, too. Once all of them are available and the job \
+                    `NAME-check-REVISION` has succeeded, the rollout goes on after `promoteAfter`, or with \
+                    `hctl rollout promote service/NAME`.",
+            example: Some("service-canary"),
+            ..EMPTY
+        },
+        Section {
+            title: "Following and steering a rollout",
+            about: "`hctl rollout status service/NAME` waits until the newest revision is rolled out and fails \
+                    if its rollout does; `hctl rollout history service/NAME` lists the revisions, and with \
+                    `--revision N` shows what one of them runs. `hctl rollout pause` and `resume` set \
+                    `rollout.suspend`. These change nothing in the spec, so that a manifest in a \
+                    repository stays as it is:\n\n\
+                    - `hctl rollout undo [--to-revision N]` rolls out, under a new number, what an earlier \
+                    revision ran: the last good one if none is named. The service stays with it, whatever \
+                    else of the manifest changes, until the manifest asks for another revision. \
+                    `status.manifestRevision` says which one was undone.\n\
+                    - `hctl rollout restart` replaces all tasks by others that run the same, as `rollout` \
+                    says.\n\
+                    - `hctl rollout abort` ends a rollout as failed: with `onFailure: Rollback` the service \
+                    goes back, otherwise no further task is replaced.\n\
+                    - `hctl rollout promote` lets it go on after its canaries.\n\n\
+                    They are a POST of `{verb: Undo, toRevision: 3}` and the like to the subresource \
+                    `rollout`. A request stands in `status.request` until the service controller has \
+                    carried it out, in the write that takes it away. A change of the manifest that makes \
+                    another revision ends what was asked before it.",
+            ..EMPTY
+        },
+        Section {
             title: "Restarting, suspending, ending",
             example: Some("service-lifecycle"),
             fields: &["restart", "suspend", "expiresAt", "revisionHistoryLimit"],
@@ -237,7 +272,8 @@ const SERVICE: Page = Page {
         Section {
             title: "Status",
             about: "Written by Heliox. `hctl describe service NAME` shows it together with the service's \
-                    tasks and events.",
+                    tasks and events. Only tasks that the service has made count: one that was left behind \
+                    by a deleted service of the same name is not taken over, whatever its labels are.",
             part: "status",
             fields: &[
                 "phase",
@@ -248,8 +284,10 @@ const SERVICE: Page = Page {
                 "unavailable",
                 "currentRevision",
                 "updateRevision",
+                "manifestRevision",
                 "revisions",
                 "rollout",
+                "request",
                 "selector",
                 "suspendedAt",
                 "message",

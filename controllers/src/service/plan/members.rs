@@ -67,8 +67,8 @@ impl Member<'_> {
 }
 
 impl<'a> Members<'a> {
-    /// The tasks, of which those of template `wanted` run what tasks should run now.
-    pub(super) fn of(view: &View<'a>, wanted: &str, places: &Places<'_>) -> Self {
+    /// The tasks, of which those that `is_new` holds for run what tasks should run now.
+    pub(super) fn of(view: &View<'a>, is_new: impl Fn(&Task) -> bool, places: &Places<'_>) -> Self {
         let mut members = Self { all: Vec::new(), stopping: Vec::new(), ended: Vec::new() };
         for task in view.tasks.iter().copied() {
             match role(task, places) {
@@ -76,7 +76,7 @@ impl<'a> Members<'a> {
                 Role::Gone => members.ended.push(task),
                 Role::Holds => members.all.push(Member {
                     task,
-                    is_new: task.spec.template == wanted,
+                    is_new: is_new(task),
                     health: health(view.service, task, view.now),
                     is_out_of_reach: !may_start(task, places),
                     is_misplaced: !places.fits(objects::pin(task)),

@@ -10,10 +10,13 @@
 //! * A task of another owner is never adopted.
 //! * On the state that its own actions lead to, `plan` returns nothing (it is a fixpoint).
 
+mod asked;
 mod members;
 mod moving;
+mod news;
 mod objects;
 mod places;
+mod stages;
 mod status;
 mod steps;
 mod target;
@@ -23,11 +26,11 @@ use std::fmt;
 
 use api::object::Kind as _;
 use api::service::RolloutState;
-use api::{Node, Service, Task, TaskTemplate, Timestamp};
+use api::{Job, Node, Service, Task, TaskTemplate, Timestamp};
 
 use crate::action::{Action, Group};
 use crate::notice::Notice;
-use crate::packing;
+use crate::packing::{self, Parcel};
 use members::Members;
 use places::Places;
 use target::Target;
@@ -49,6 +52,10 @@ pub struct View<'a> {
     pub nodes: &'a [&'a Node],
     /// Names of nodes that are being drained, of those that its tasks are on.
     pub draining: &'a BTreeSet<String>,
+    /// The jobs that it controls: those of its rollouts.
+    pub jobs: &'a [&'a Job],
+    /// Names that its jobs need and that jobs of other owners have.
+    pub taken_jobs: &'a BTreeSet<String>,
     /// Names that the service's tasks may need and that tasks of other owners have.
     pub taken: &'a BTreeSet<String>,
     /// The time.
@@ -146,16 +153,23 @@ pub fn plan(view: &View<'_>) -> Plan {
     }
     let course = Course::of(view.service, view.now);
     let places = Places::of(view);
-    let (target, obstacle) = Target::of(view);
+    let (mut target, obstacle) = Target::of(view);
     if target.opens {
+        target = target.with_stages(view, places.total());
         let number = target.rollout.revision;
         let message =
             format!("rolling out revision {number}: {}", view.service.spec.template.image);
         let notice = Notice { warning: false, reason: "RolloutStarted", message };
-        return opening((view, course), places, target, None, Some(notice));
+        return opening((view, course), places, target, None, vec![notice]);
+    }
+    let told: Vec<Notice> = asked::carry_out(&mut target, view).into_iter().collect();
+    if target.opens {
+        return opening((view, course), places, target, obstacle.as_ref(), told);
     }
     // Where a new revision cannot be made, the tasks of those before are kept up meanwhile.
-    going_on(view, course, places, target, obstacle)
+    let mut plan = going_on(view, course, places, target, obstacle);
+    plan.notices.splice(0..0, told);
+    plan
 }
 
 /// Makes a new revision: its template and its number in the status, together. Tasks follow with the
@@ -166,15 +180,14 @@ fn opening(
     places: Places<'_>,
     target: Target,
     obstacle: Option<&Obstacle>,
-    notice: Option<Notice>,
+    notices: Vec<Notice>,
 ) -> Plan {
-    let members = Members::of(view, target.template(), &places);
+    let members = Members::of(view, |task| target.is_run_by(task), &places);
     let template = missing_template(view, &target).map(Action::create);
     let input = PlanInput { view, course, target, places, members };
     let mut next = view.service.clone();
     next.status = status::next(&input, obstacle);
     let actions = template.into_iter().chain([Action::status(next)]).collect();
-    let notices = notice.into_iter().collect();
     Plan { groups: vec![Group { actions }], notices, ..Plan::default() }
 }
 
@@ -196,26 +209,31 @@ fn going_on(
 ) -> Plan {
     let notice = match course {
         Course::Usual => {
-            let members = Members::of(view, target.template(), &places);
+            let members = Members::of(view, |task| target.is_run_by(task), &places);
             target.judge(view, &members, places.total())
         }
         Course::Suspended | Course::Expired => None,
     };
     if target.opens {
-        return opening((view, course), places, target, obstacle.as_ref(), notice);
+        let notices = notice.into_iter().collect();
+        return opening((view, course), places, target, obstacle.as_ref(), notices);
     }
-    let members = Members::of(view, target.template(), &places);
+    let members = Members::of(view, |task| target.is_run_by(task), &places);
     let input = PlanInput { view, course, target, places, members };
     let (parcels, taken) = steps::steps(&input);
-    let obstacle = obstacle.or(taken);
+    let numbers = status::kept(&input).iter().map(|it| it.number).collect();
+    let (of_jobs, job_taken) = stages::jobs(&input, &numbers);
+    let obstacle = obstacle.or(taken).or(job_taken);
     let template = missing_template(view, &input.target).map(|it| Action::create(it).into());
     let outdated = status::outdated(&input).map(|it| Action::delete(it).into());
-    let parcels = template.into_iter().chain(parcels).chain(outdated);
+    let of_jobs = of_jobs.into_iter().map(Parcel::from);
+    let parcels = template.into_iter().chain(of_jobs).chain(parcels).chain(outdated);
     let mut groups = packing::groups(parcels.take(ROUND_OPS_MAX), GROUP_OPS);
     let notices = notice.into_iter().collect();
     let mut plan = Plan { wake_at: status::wake_at(&input), notices, ..Plan::default() };
     let next = status::next(&input, obstacle.as_ref());
     let before = &view.service.status;
+    plan.notices.extend(news::of_change(&input, before, &next));
     if next != *before {
         let mut service = view.service.clone();
         service.status = next;

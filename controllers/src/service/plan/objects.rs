@@ -4,7 +4,7 @@ use api::object::Kind as _;
 use api::owner::Owner;
 use api::placement::Placement;
 use api::restart::Restart;
-use api::service::Revision;
+use api::service::{Revision, RolloutStatus, Stage};
 use api::task::{Overrides, TaskSpec};
 use api::task_template::TaskTemplateSpec;
 use api::template::Template;
@@ -67,7 +67,12 @@ pub(super) fn selector(service: &Service) -> String {
 }
 
 /// A new task of a revision, without its name, its index and its own part.
-pub(super) fn task(view: &View<'_>, revision: &Revision, count: u32) -> Task {
+pub(super) fn task(
+    view: &View<'_>,
+    rollout: &RolloutStatus,
+    revision: &Revision,
+    count: u32,
+) -> Task {
     let (service, number, template) = (view.service, revision.number, revision.template.as_str());
     let own = view.templates.iter().find(|own| own.name() == template);
     let labels = own.map_or(&service.spec.template.labels, |own| &own.spec.template.labels);
@@ -80,8 +85,10 @@ pub(super) fn task(view: &View<'_>, revision: &Revision, count: u32) -> Task {
         image_digest: revision.digest.as_deref().map(Box::from),
         ..TaskSpec::default()
     };
+    let is_canary = rollout.revision == number && matches!(rollout.stage(), Stage::Canary(_));
     Task::new(service.namespace(), "", spec)
         .with_labels(labels.clone())
+        .with_labels(is_canary.then_some((labels::CANARY, "true")))
         .with_labels([
             (labels::SERVICE, service.name().to_owned()),
             (labels::REVISION, number.to_string()),

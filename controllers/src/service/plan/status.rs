@@ -10,7 +10,7 @@ use api::{TaskTemplate, Timestamp};
 
 use super::members::{Health, Member};
 use super::target::lasting_why;
-use super::{Course, Obstacle, PlanInput, objects};
+use super::{Course, Obstacle, PlanInput, objects, stages};
 
 /// How many tasks a sentence names.
 const TASKS_NAMED: usize = 3;
@@ -107,7 +107,7 @@ fn message(
                 let why = failed.map(|why| format!(": {why}")).unwrap_or_default();
                 format!("went back to an earlier revision, since revision {from} failed{why}")
             });
-            back.or_else(|| passed_over(input))
+            back.or_else(|| undone(input)).or_else(|| passed_over(input))
         }
         ServicePhase::Expired => {
             service.spec.expires_at.map(|at| format!("expired at {at}")).or_else(|| leaving(input))
@@ -124,7 +124,7 @@ fn message(
         )),
         ServicePhase::RollingOut => {
             let back = rollout.back_from.map(|from| format!("revision {from} failed; "));
-            let waits = waits_for(input);
+            let waits = stages::waits_for(input).or_else(|| waits_for(input));
             let waits = waits.map(|waits| format!("; {waits}")).unwrap_or_default();
             Some(format!(
                 "{}{} of {} tasks are available in revision {number}{waits}",
@@ -138,6 +138,18 @@ fn message(
             Some(format!("{} of {} tasks are ready{waits}", status.ready, status.replicas))
         }
     }
+}
+
+/// That tasks run something else than the manifest asks for, since a person went back from that.
+fn undone(input: &PlanInput<'_>) -> Option<String> {
+    let target = &input.target;
+    let asked_for = target.revision(target.of_manifest)?;
+    let runs = target.revision(target.rollout.revision)?;
+    let before =
+        runs.same_as.map(|number| format!(" what revision {number} ran")).unwrap_or_default();
+    (asked_for.template != target.template()).then(|| {
+        format!("runs{before}, since revision {}, the manifest's, was undone", asked_for.number)
+    })
 }
 
 /// Tasks that a rollout has passed over, since their nodes accept none at the moment.
@@ -180,11 +192,16 @@ fn waits_for(input: &PlanInput<'_>) -> Option<String> {
 }
 
 /// The revisions that are kept: those that tasks run or may have to, and the newest of the others.
-fn kept(input: &PlanInput<'_>) -> Vec<Revision> {
+pub(super) fn kept(input: &PlanInput<'_>) -> Vec<Revision> {
     let target = &input.target;
     let used: BTreeSet<&str> =
         input.view.tasks.iter().map(|task| task.spec.template.as_str()).collect();
-    let numbers = [Some(target.current), Some(target.rollout.revision), target.rollout.back_from];
+    let numbers = [
+        Some(target.current),
+        Some(target.rollout.revision),
+        Some(target.of_manifest),
+        target.rollout.back_from,
+    ];
     // Of several revisions with one template, the newest speaks for all.
     let newest: BTreeMap<&str, u32> =
         target.revisions.iter().map(|it| (it.template.as_str(), it.number)).collect();
@@ -209,6 +226,7 @@ pub(super) fn is_urgent(before: &ServiceStatus, next: &ServiceStatus) -> bool {
     before.phase != next.phase
         || before.rollout != next.rollout
         || before.revisions != next.revisions
+        || before.request != next.request
         || before.observed_generation != next.observed_generation
 }
 
@@ -228,7 +246,8 @@ pub(super) fn wake_at(input: &PlanInput<'_>) -> Option<Timestamp> {
         Health::NotReady | Health::Ended => None,
     };
     let progress = target.progress_due(&spec.rollout()).filter(|at| is_open && *at > view.now);
-    members.all.iter().filter_map(of_member).chain(expires).chain(progress).min()
+    let promoted = stages::due(input).filter(|at| is_open && *at > view.now);
+    members.all.iter().filter_map(of_member).chain(expires).chain(progress).chain(promoted).min()
 }
 
 /// The templates that no revision in the status and no task needs any more.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use api::object::Kind as _;
-use api::service::RolloutOrder;
+use api::service::{RolloutOrder, RolloutState, Stage};
 use api::task::transition::{Amend, Retry, TaskChange};
 use api::task::{StopReason, Task, TaskState};
 use api::{Timestamp, names};
@@ -149,13 +149,36 @@ impl<'a, 'b> Step<'a, 'b> {
             self.stop(member, StopReason::ScaleDown, "the service wants no task there any more");
         }
         let in_the_way = held.len().saturating_sub(self.allowed());
-        let order = |member: &&Member<'_>| {
-            let slot = std::cmp::Reverse(member.task.spec.index);
-            (member.is_available(), member.leaves.is_none(), member.is_new, slot)
+        // Of a rollout that does not go on, the tasks of the last good revision are kept.
+        let kept = self.input.target.of_new_tasks().map(|it| it.template.as_str());
+        let (goes_on, is_rolled_out) = {
+            let target = &self.input.target;
+            (target.goes_on(), target.rollout.state == RolloutState::Complete)
         };
-        held.sort_by_key(order);
-        for member in held.into_iter().take(in_the_way) {
-            self.stop(member, StopReason::ScaleDown, "the service was scaled down");
+        let is_kept = |member: &Member<'_>| match goes_on {
+            true => member.is_new,
+            false => kept == Some(member.task.spec.template.as_str()),
+        };
+        held.sort_by_key(|member| {
+            let slot = std::cmp::Reverse(member.task.spec.index);
+            (member.is_available(), member.leaves.is_none(), is_kept(member), slot)
+        });
+        // There are canaries beside as many others as there should be, and no more: otherwise there would
+        // be no room for the canaries.
+        let old = held.iter().filter(|member| !member.is_new).count();
+        let canaries = self.canaries().filter(|_| self.is_beside());
+        let mut surplus = canaries.map_or(0, |_| old.saturating_sub(self.total));
+        for (place, member) in held.into_iter().enumerate() {
+            if place >= in_the_way && (member.is_new || surplus == 0) {
+                continue;
+            }
+            surplus = surplus.saturating_sub(usize::from(!member.is_new));
+            // Canaries have started beside those whose place they take.
+            if goes_on && !is_rolled_out && !member.is_new {
+                self.stop(member, StopReason::Revision, "");
+            } else {
+                self.stop(member, StopReason::ScaleDown, "the service was scaled down");
+            }
         }
     }
 
@@ -165,7 +188,23 @@ impl<'a, 'b> Step<'a, 'b> {
         let is_replacing = self.starts_first() && self.input.target.goes_on();
         let old = self.input.members.outdated().count();
         let more = if is_replacing { self.parallelism().min(old) } else { 0 };
-        self.total.saturating_add(more).saturating_add(self.beside())
+        let canaries = self.canaries().filter(|_| self.is_beside()).unwrap_or_default();
+        self.total.saturating_add(more.max(canaries)).saturating_add(self.beside())
+    }
+
+    /// How many tasks may run the new revision, if it is tried by canaries first.
+    fn canaries(&self) -> Option<usize> {
+        let target = &self.input.target;
+        match target.rollout.stage() {
+            Stage::Canary(count) if target.goes_on() => usize::try_from(count).ok(),
+            Stage::Canary(_) | Stage::Before | Stage::All => None,
+        }
+    }
+
+    /// Whether new tasks start beside the old ones: as `order` says, and canaries wherever they can.
+    fn is_beside(&self) -> bool {
+        let can_be = self.input.view.service.spec.has_room_beside();
+        self.starts_first() || can_be && self.canaries().is_some()
     }
 
     pub(super) fn parallelism(&self) -> usize {
@@ -180,7 +219,7 @@ impl<'a, 'b> Step<'a, 'b> {
 
     /// Replaces tasks of earlier revisions, as many at a time as the rollout allows.
     fn replace(&mut self) {
-        if !self.input.target.goes_on() {
+        if !self.input.target.replaces() {
             return;
         }
         let in_reach = || self.left.iter().copied().filter(|it| !it.is_out_of_reach);
@@ -194,22 +233,25 @@ impl<'a, 'b> Step<'a, 'b> {
         let (done, under_way) = (done.len(), under_way.len());
         let parallelism = self.parallelism();
         // Also places whose task was stopped, or that are new.
-        let in_progress = if self.starts_first() {
-            under_way
-        } else {
-            self.total.saturating_sub(old.len() + done)
-        };
+        let in_progress =
+            if self.is_beside() { under_way } else { self.total.saturating_sub(old.len() + done) };
         let is_batched = self.input.view.service.spec.rollout().batches.unwrap_or(false);
         let budget = match (is_batched, in_progress) {
             (true, 0) | (false, _) => parallelism.saturating_sub(in_progress),
             (true, _) => 0,
         };
-        self.fresh = Some(parallelism.saturating_sub(under_way));
-        let stops = if self.starts_first() {
+        // Whatever takes the place of a canary is one.
+        let new_max = self.canaries().unwrap_or(usize::MAX);
+        let budget = budget.min(new_max.saturating_sub(done + in_progress));
+        let fresh = parallelism.saturating_sub(under_way);
+        self.fresh = Some(fresh.min(new_max.saturating_sub(done + under_way)));
+        let stops = if self.is_beside() {
             let room = self.allowed().saturating_sub(self.left.len() + self.surge);
             let missing = self.total.saturating_sub(done + under_way);
             self.surge += budget.min(missing).min(old.len()).min(room);
-            (old.len() + done).saturating_sub(self.total)
+            // Canaries take nobody's place before they are promoted.
+            let is_over = self.canaries().is_none();
+            if is_over { (old.len() + done).saturating_sub(self.total) } else { 0 }
         } else {
             budget
         };
@@ -303,7 +345,8 @@ impl<'a, 'b> Step<'a, 'b> {
                 each.push(NewTask { index, name, overrides });
             }
             if !each.is_empty() {
-                let alike = Box::new(objects::task(view, revision, places.total()));
+                let alike =
+                    Box::new(objects::task(view, &target.rollout, revision, places.total()));
                 parcels.push(Action::CreateTasks(NewTasks { alike, each }).into());
             }
         }

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use api::object::Kind as _;
 use api::service::{
-    FAILED_TASKS_MAX, FAILURE_CHARS_MAX, OnFailure, Revision, Rollout, RolloutState, RolloutStatus,
-    ServiceStatus,
+    FAILED_TASKS_MAX, FAILURE_CHARS_MAX, OnFailure, Origin, Revision, Rollout, RolloutRequest,
+    RolloutState, RolloutStatus, ServiceStatus, Stage,
 };
 use api::table::{some_of, span};
 use api::task::report::shortened;
@@ -28,6 +28,11 @@ pub(super) struct Target {
     pub(super) revisions: Vec<Revision>,
     /// Number of the last one that was rolled out completely; 0 before the first.
     pub(super) current: u32,
+    /// Number of the one that the manifest asks for: another one than that of the rollout after an undo
+    /// or a rollback.
+    pub(super) of_manifest: u32,
+    /// What was asked of the rollout and is not carried out yet.
+    pub(super) request: Option<RolloutRequest>,
     /// The rollout of the revision that tasks should run.
     pub(super) rollout: RolloutStatus,
     /// Whether that revision is new: its number has to be stored before anything is made of it.
@@ -41,13 +46,7 @@ impl Target {
     pub(super) fn of(view: &View<'_>) -> (Self, Option<Obstacle>) {
         let (service, status) = (view.service, &view.service.status);
         let is_first = status.update_revision == 0;
-        let mut known = Self {
-            revisions: status.revisions.clone(),
-            current: status.current_revision,
-            rollout: status.rollout.clone().unwrap_or_default(),
-            opens: false,
-            failing: BTreeSet::new(),
-        };
+        let mut known = Self::stored(status);
         known.pin_images(view.tasks);
         // Only a changed spec makes a new revision, never another version of the controller.
         let is_changed = is_first || service.generation() > status.observed_generation;
@@ -55,7 +54,14 @@ impl Target {
             return (known, None);
         }
         let wanted = objects::template(service);
-        if known.is_of_spec(wanted.name()) {
+        if known.template() == wanted.name() {
+            // The manifest asks for what was gone back to: it is no longer passed over.
+            known.of_manifest = known.rollout.revision;
+            known.rollout.back_from = None;
+            return (known, None);
+        }
+        let of_manifest = known.revision(known.of_manifest);
+        if of_manifest.is_some_and(|it| it.template == wanted.name()) {
             return (known, None);
         }
         if view.template.is_some_and(|found| !is_ours(service, found.controller())) {
@@ -64,8 +70,16 @@ impl Target {
         }
         let template = &service.spec.template;
         let asks_anew = template.image_pull_policy == Some(ImagePullPolicy::Always);
-        let image = (template.image.clone(), known.known_digest(wanted.name(), asks_anew));
-        (known.opened(wanted.name(), image, None, view.now), None)
+        let revision = Revision {
+            template: wanted.name().to_owned(),
+            image: template.image.clone(),
+            digest: known.known_digest(wanted.name(), asks_anew),
+            ..Revision::default()
+        };
+        let opened = known.opened(revision, view.now);
+        let of_manifest = opened.rollout.revision;
+        // What was asked before was meant for the rollout that this change ends.
+        (Self { of_manifest, request: None, ..opened }, None)
     }
 
     /// Notes which image the tag of a revision stood for when its first task ran it.
@@ -85,34 +99,48 @@ impl Target {
         before.filter(|_| !asks_anew)?.digest.clone()
     }
 
-    /// Whether what tasks should run is what the spec says, or would be if its rollout had not
-    /// failed.
-    fn is_of_spec(&self, wanted: &str) -> bool {
-        let failed = self.rollout.back_from.and_then(|number| self.revision(number));
-        self.template() == wanted || failed.is_some_and(|failed| failed.template == wanted)
+    /// The target as the status says it.
+    fn stored(status: &ServiceStatus) -> Self {
+        let rollout = status.rollout.clone().unwrap_or_default();
+        // A status of an earlier version does not say it.
+        let of_manifest = match status.manifest_revision {
+            0 => rollout.back_from.unwrap_or(rollout.revision),
+            number => number,
+        };
+        Self {
+            revisions: status.revisions.clone(),
+            current: status.current_revision,
+            of_manifest,
+            request: status.request.clone(),
+            rollout,
+            opens: false,
+            failing: BTreeSet::new(),
+        }
     }
 
-    /// The same with another revision, which is to be rolled out.
-    fn opened(
-        mut self,
-        template: &str,
-        (image, digest): (String, Option<String>),
-        back_from: Option<u32>,
-        now: Timestamp,
-    ) -> Self {
+    /// The same with another revision, which gets the next number and is to be rolled out.
+    pub(super) fn opened(mut self, revision: Revision, now: Timestamp) -> Self {
         // Cannot saturate: the apiserver keeps stored numbers far below the maximum
         // (`api::object::NUMBER_MAX`).
         let newest = self.revisions.iter().map(|it| it.number).max().unwrap_or_default();
         let number = newest.saturating_add(1);
-        let template = template.to_owned();
-        self.revisions.push(Revision { number, template, image, digest, at: now, failure: None });
+        let back_from = (revision.origin == Origin::Rollback).then_some(self.rollout.revision);
         self.rollout = RolloutStatus {
             revision: number,
             started_at: now,
             back_from,
+            restarts: revision.origin == Origin::Restart,
             ..RolloutStatus::default()
         };
+        self.revisions.push(Revision { number, at: now, ..revision });
         Self { opens: true, ..self }
+    }
+
+    /// Whether a task runs what tasks should run. One that was there before a restart does not, although
+    /// it runs the same.
+    pub(super) fn is_run_by(&self, task: &Task) -> bool {
+        let is_before = task.spec.run < self.rollout.revision;
+        task.spec.template == self.template() && !(self.rollout.restarts && is_before)
     }
 
     /// The template that tasks should run.
@@ -128,8 +156,9 @@ impl Target {
     /// the last good one.
     pub(super) fn of_new_tasks(&self) -> Option<&Revision> {
         let wanted = self.revision(self.rollout.revision);
-        if self.goes_on() || self.current == 0 {
-            return wanted;
+        if self.replaces() || self.current == 0 {
+            // Nothing of a revision is made before its job is done.
+            return wanted.filter(|_| self.rollout.stage() != Stage::Before);
         }
         self.revision(self.current).or(wanted)
     }
@@ -141,6 +170,11 @@ impl Target {
             RolloutState::Progressing | RolloutState::Complete => true,
             RolloutState::Suspended | RolloutState::Failed => false,
         }
+    }
+
+    /// Whether tasks may be replaced now.
+    pub(super) fn replaces(&self) -> bool {
+        self.goes_on() && self.rollout.stage() != Stage::Before
     }
 
     /// Whether a new task counts as failed in this rollout.
@@ -167,6 +201,8 @@ impl Target {
         status.revisions.clone_from(&self.revisions);
         status.current_revision = self.current;
         status.update_revision = self.rollout.revision;
+        status.manifest_revision = self.of_manifest;
+        status.request.clone_from(&self.request);
         status.rollout = (self.rollout.revision > 0).then(|| self.rollout.clone());
     }
 
@@ -195,19 +231,41 @@ impl Target {
             }
             RolloutState::Progressing => (),
         }
+        if let Some(why) = self.look_at_before(view) {
+            return Some(self.give_up(view, &why));
+        }
+        if self.rollout.stage() == Stage::Before {
+            self.pause(is_suspended);
+            return None;
+        }
         self.note_available(view, members);
         let failed = self.note_failures(view, members);
         let has_had_time = self.progress_due(&policy).is_some_and(|due| due <= view.now);
         let is_too_many = self.rollout.failed > policy.max_failed_tasks(total)
-            || has_had_time && self.is_stuck(view, members, total);
+            || has_had_time
+                && self.rollout.stage() == Stage::All
+                && self.is_stuck(view, members, total);
         if is_too_many && policy.on_failure.unwrap_or_default() != OnFailure::Continue {
             return Some(self.fail(view, &failed));
         }
-        if is_suspended {
-            self.rollout.state = RolloutState::Suspended;
+        if self.pause(is_suspended) {
+            return None;
+        }
+        if let Some(why) = self.look_at_canaries(view, members) {
+            return Some(self.give_up(view, &why));
+        }
+        if self.rollout.stage() != Stage::All {
             return None;
         }
         self.complete(view, members, total)
+    }
+
+    /// Suspends the rollout if the service says so, and says whether it does.
+    fn pause(&mut self, is_suspended: bool) -> bool {
+        if is_suspended {
+            self.rollout.state = RolloutState::Suspended;
+        }
+        is_suspended
     }
 
     /// Remembers the new tasks that have been available.
@@ -292,7 +350,6 @@ impl Target {
 
     /// Too many new tasks have failed.
     fn fail(&mut self, view: &View<'_>, failed: &[String]) -> Notice {
-        let number = self.rollout.revision;
         let why = if failed.is_empty() {
             // They failed before, and are being tried again.
             let names = some_of(self.rollout.failed_tasks.iter(), TASKS_NAMED);
@@ -300,22 +357,30 @@ impl Target {
         } else {
             some_of(failed.iter(), TASKS_NAMED)
         };
-        let why = shortened(&why, FAILURE_CHARS_MAX);
+        self.give_up(view, &why)
+    }
+
+    /// The rollout has failed, or is given up: it ends, and what `onFailure` says follows.
+    pub(super) fn give_up(&mut self, view: &View<'_>, why: &str) -> Notice {
+        let number = self.rollout.revision;
+        let why = shortened(why, FAILURE_CHARS_MAX);
         if let Some(revision) = self.revisions.iter_mut().find(|it| it.number == number) {
             revision.failure = Some(why.clone());
+            revision.finished_at = Some(view.now);
         }
         self.rollout.state = RolloutState::Failed;
         self.rollout.finished_at = Some(view.now);
         let mut message = format!("the rollout of revision {number} failed: {why}");
         let rolls_back =
             view.service.spec.rollout().on_failure.unwrap_or_default() == OnFailure::Rollback;
-        // A rollback that fails itself is not followed by another one.
-        let is_rollback = self.rollout.back_from.is_some();
-        let good = self.revision(self.current).cloned().filter(|_| rolls_back && !is_rollback);
-        if let Some(good) = good {
-            let image = (good.image, good.digest);
-            *self = self.clone().opened(&good.template, image, Some(number), view.now);
-            message = format!("{message}; back to what revision {} ran", good.number);
+        // A rollback that fails itself is not followed by another one. Going back from a restart would
+        // change nothing but which tasks run.
+        let is_last = self.rollout.back_from.is_some() || self.rollout.restarts;
+        let good = self.revision(self.current).cloned().filter(|_| rolls_back && !is_last);
+        if let Some(good) = good.filter(|good| good.template != self.template()) {
+            let message_of = format!("{message}; back to what revision {} ran", good.number);
+            *self = self.clone().opened(again(&good, Origin::Rollback), view.now);
+            message = message_of;
         }
         Notice { warning: true, reason: "RolloutFailed", message }
     }
@@ -336,9 +401,25 @@ impl Target {
         self.rollout.state = RolloutState::Complete;
         self.rollout.finished_at = Some(view.now);
         self.current = self.rollout.revision;
+        let current = self.current;
+        if let Some(revision) = self.revisions.iter_mut().find(|it| it.number == current) {
+            revision.finished_at = Some(view.now);
+        }
         let took = span(self.rollout.started_at, view.now);
         let message = format!("revision {} is rolled out, in {took}", self.current);
         Some(Notice { warning: false, reason: "RolledOut", message })
+    }
+}
+
+/// A revision that runs what an earlier one ran.
+pub(super) fn again(earlier: &Revision, origin: Origin) -> Revision {
+    Revision {
+        template: earlier.template.clone(),
+        image: earlier.image.clone(),
+        digest: earlier.digest.clone(),
+        origin,
+        same_as: Some(earlier.number),
+        ..Revision::default()
     }
 }
 

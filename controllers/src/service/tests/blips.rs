@@ -61,6 +61,7 @@ fn a_lost_node_and_a_suspension_fail_no_rollout() {
         expect![[r#"
             RollingOut 0/2 ready, 0 updated, revision 1 of 2 Progressing: 0 of 2 tasks are available in revision 2; web-2-0: Lost
             again web-2-0 at 120s
+            TaskRetried: web-2-0 (Lost) starts again
             RollingOut 0/2 ready, 0 updated, revision 1 of 2 Progressing: 0 of 2 tasks are available in revision 2; web-2-0: Pending
             Running 2/2 ready, 2 updated, revision 2 of 2 Complete
         "#]],
@@ -110,6 +111,7 @@ fn more_tasks_than_it_is_the_turn_of_run_what_is_known_to_be_good() {
          status",
         expect![[r#"
             create web-1-2 web-1-3 web-1-4 of <one>
+            Scaled: scaled from 2 to 5 tasks
             RollingOut 4/5 ready, 1 updated, revision 1 of 2 Progressing: 1 of 5 tasks are available in revision 2
         "#]],
     );

@@ -23,6 +23,7 @@ fn tasks_leave_as_many_at_a_time_as_may_be_unavailable() {
             stop web-1-0: Drain
             Running 3/3 ready, 3 updated, revision 1 of 1 Complete
             again web-1-0 at 0s
+            TaskRetried: web-1-0 (Cancelled) starts again
             nothing
             stop web-1-1: Drain
             Running 3/3 ready, 3 updated, revision 1 of 1 Complete

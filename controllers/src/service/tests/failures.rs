@@ -32,6 +32,7 @@ fn a_rollout_that_fails_is_paused_and_what_is_healthy_stays() {
             Paused 2/3 ready, 0 updated, revision 1 of 2 Failed: rollout of revision 2 failed: web-2-0: not ready within 1m
             at rest
             again web-1-1 at 60s
+            TaskRetried: web-1-1 (Lost) starts again
             RollingOut 1/3 ready, 0 updated, revision 1 of 3 Progressing: 0 of 3 tasks are available in revision 3; web-1-1: Pending
         "#]],
     );
@@ -112,6 +113,7 @@ fn some_tasks_may_fail() {
          status",
         expect![[r#"
             again web-2-0 at 10s
+            TaskRetried: web-2-0 (exit 3) starts again
             RollingOut 2/3 ready, 0 updated, revision 1 of 2 Progressing: 0 of 3 tasks are available in revision 2; web-2-0: Failed (exit 3)
             busy until 60s
             RolloutFailed: the rollout of revision 2 failed: web-2-0 failed, and maxUnavailable lets no other task be stopped
@@ -152,8 +154,11 @@ fn a_task_that_ends_starts_again_later_each_time() {
          plan",
         expect![[r#"
             again web-1-0 at 10s
+            TaskRetried: web-1-0 (exit 3) starts again
             again web-1-0 at 20s
+            TaskRetried: web-1-0 (exit 3) starts again
             again web-1-0 at 0s
+            TaskRetried: web-1-0 (Cancelled) starts again
         "#]],
     );
 }
@@ -176,6 +181,7 @@ fn an_old_task_that_is_lost_in_a_rollout_stays_what_it_was() {
         expect![[r#"
             again web-1-2 at 0s
             again web-1-3 at 0s
+            TaskRetried: web-1-2 (Lost), web-1-3 (Lost) start again
             RollingOut 1/4 ready, 0 updated, revision 1 of 2 Progressing: 0 of 4 tasks are available in revision 2; web-2-0: Pending
         "#]],
     );

@@ -8,15 +8,18 @@ mod helios;
 mod images;
 mod nodes;
 mod random;
+mod requests;
 mod rollouts;
+mod stages;
 mod switches;
 
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use api::job::JobPhase;
 use api::node::NodeSpec;
 use api::object::Kind as _;
-use api::service::{Service, ServiceSpec, ServiceStatus};
+use api::service::{RolloutVerb, Service, ServiceSpec, ServiceStatus};
 use api::task::transition::TaskChange;
 use api::task::{ReportState, StopReason, Task};
 use api::{Node, TaskTemplate};
@@ -32,8 +35,10 @@ use crate::action::{Action, New};
 /// `spec FIELD=JSON ...` changes the service, `plan` shows what the plan does and does it, `settle`
 /// does so silently until nothing is left, `finish` also lets tasks start and stop until nothing is
 /// left, `rest` says whether the service needs a look. `start|unready|fail|stopped|lose|replaceable|
-/// recover|evict|delete TASK ...` are other writers, `nodes NAME ...`, `gone NODE`, `away NODE` and
-/// `taint NODE TAINT ...` and `drain NODE` what happens to nodes, `start TASK@NODE` elsewhere, `wait SECONDS` lets time pass.
+/// recover|evict|delete TASK ...` are other writers, `undo [REVISION]`, `restart`, `promote` and `abort` what
+/// people ask of the rollout, `succeeds|fails JOB` ends of its jobs, `nodes NAME ...`, `gone NODE`,
+/// `away NODE`, `taint NODE TAINT ...` and `drain NODE` what happens to nodes, `start TASK@NODE` elsewhere,
+/// `wait SECONDS` lets time pass.
 fn check(script: &str, expected: Expect) {
     let rollout = json!({ "minReadySeconds": 0 });
     let mut world = service(json!({ "template": { "image": "one" }, "rollout": rollout }));
@@ -74,6 +79,15 @@ fn step(world: &mut World, verb: &str, rest: &[&str], shown: &mut String) -> boo
         }
         "wait" => world.advance(rest[0].parse().unwrap()),
         "taken" => drop(world.taken.insert(format!("web-{}", rest[0]))),
+        "undo" => {
+            let to = rest.first().map(|number| number.parse().unwrap());
+            return world.ask(RolloutVerb::Undo, to);
+        }
+        "restart" => return world.ask(RolloutVerb::Restart, None),
+        "abort" => return world.ask(RolloutVerb::Abort, None),
+        "promote" => return world.ask(RolloutVerb::Promote, None),
+        "succeeds" => return each(world, &|world, it| world.end_job(it, JobPhase::Succeeded)),
+        "fails" => return each(world, &|world, it| world.end_job(it, JobPhase::Failed)),
         "start" => return each(world, &|world, name| start(world, name, true)),
         "unready" => return each(world, &|world, name| start(world, name, false)),
         "fail" => return each(world, &|world, it| world.report(it, ReportState::Failed, false)),
@@ -159,6 +173,10 @@ fn named(world: &World, text: &str) -> String {
 fn show_action(action: &Action) -> Option<String> {
     Some(match action {
         Action::Create(New::TaskTemplate(template)) => format!("template {}", template.name()),
+        Action::Create(New::Job(job)) => {
+            format!("job {}: {}", job.name(), job.spec.template.args.join(" "))
+        }
+        Action::Patch(patch) => format!("cancel {}", patch.object.key.name),
         Action::CreateTasks(tasks) => {
             let names: Vec<&str> = tasks.each.iter().map(|task| task.name.as_str()).collect();
             format!("create {} of {}", names.join(" "), tasks.alike.spec.template)
@@ -174,7 +192,7 @@ fn show_action(action: &Action) -> Option<String> {
         Action::Remove { task } => format!("remove {}", task.key.name),
         Action::Delete { object, .. } => format!("delete {}", object.key.name),
         Action::Status(_) => return None,
-        Action::Create(_) | Action::Patch(_) | Action::Record { .. } | Action::Emptied { .. } => {
+        Action::Create(_) | Action::Record { .. } | Action::Emptied { .. } => {
             format!("{action:?}")
         }
     })

@@ -14,7 +14,7 @@ fn happens(world: &mut World, rng: &mut Rng, image: &mut u32) {
     } else {
         names[usize::try_from(rng.below(names.len() as u64)).unwrap()].clone()
     };
-    match rng.below(17) {
+    match rng.below(23) {
         0 => {
             *image += 1;
             let image = format!("i{image}");
@@ -40,6 +40,22 @@ fn happens(world: &mut World, rng: &mut Rng, image: &mut u32) {
         12 => world.advance(i64::try_from(rng.below(90)).unwrap()),
         13 | 14 => world.work(),
         15 => drop(world.report(&name, ReportState::Succeeded, false)),
+        16 => {
+            let newest = u64::from(world.service.status.update_revision);
+            let to = rng.chance(500).then(|| u32::try_from(rng.below(newest + 1)).unwrap());
+            world.ask(RolloutVerb::Undo, to);
+        }
+        17 => drop(world.ask(RolloutVerb::Restart, None)),
+        18 => drop(world.ask(RolloutVerb::Abort, None)),
+        19 => drop(world.ask(RolloutVerb::Promote, None)),
+        20 | 21 => {
+            let open = world.jobs.values().find(|job| !job.status.phase.is_final());
+            if let Some(name) = open.map(|job| job.name().to_owned()) {
+                let fails = rng.chance(300);
+                let end = if fails { JobPhase::Failed } else { JobPhase::Succeeded };
+                world.end_job(&name, end);
+            }
+        }
         _ => world.edit(|service| {
             let mut rollout = service.spec.rollout();
             rollout.suspend = Some(!rollout.suspend.unwrap_or(false));
@@ -66,10 +82,15 @@ fn a_service_with_room_is_up_in_the_end_whatever_happened() {
         } else {
             json!(max_unavailable)
         };
+        let before = rng.chance(300).then(|| json!({ "template": { "args": ["migrate"] } }));
+        let check = rng.chance(500).then(|| json!({ "template": { "args": ["check"] } }));
+        let canary = rng
+            .chance(300)
+            .then(|| json!({ "count": 1 + rng.below(3), "promoteAfter": "10s", "check": check }));
         let mut world = service(json!({
             "template": { "image": "i0" }, "replicas": 3, "maxUnavailable": max_unavailable,
             "rollout": {
-                "maxFailedTasks": rng.below(3),
+                "maxFailedTasks": rng.below(3), "before": before, "canary": canary,
                 "order": order, "parallelism": parallelism, "timeout": "1m", "onFailure": on_failure,
                 "batches": rng.chance(300), "minReadySeconds": rng.below(3) * 5,
             },

@@ -232,9 +232,11 @@ fn what_is_no_new_revision_changes_nothing_that_runs() {
             nothing
             nothing
             create web-1-2 of <one>
+            Scaled: scaled from 2 to 3 tasks
             change web-1-2: Amend(Amend { template: "<one>", count: 3, priority: 7, overrides: Overrides { name: None, item: None, partition: None, template: None, placement: None } })
             stop web-1-2: ScaleDown
             stop web-1-1: ScaleDown
+            Scaled: scaled from 3 to 1 tasks
             remove web-1-1
             remove web-1-2
             Running 1/1 ready, 1 updated, revision 1 of 1 Complete

@@ -23,12 +23,15 @@ fn a_suspended_service_stops_and_goes_on_as_it_was() {
         expect![[r#"
             stop web-1-0: Suspend
             stop web-1-1: Suspend
+            Suspended: all tasks are being stopped
             Suspended 2/2 ready, 2 updated, revision 1 of 1 Complete: 2 tasks are still being stopped
             nothing
             Suspended 0/2 ready, 0 updated, revision 1 of 1 Complete
             at rest
             again web-1-0 at 0s
             again web-1-1 at 0s
+            Resumed: the tasks start again
+            TaskRetried: web-1-0 (Cancelled), web-1-1 (Cancelled) start again
             Running 2/2 ready, 2 updated, revision 1 of 1 Complete
         "#]],
     );
@@ -53,6 +56,8 @@ fn a_service_that_was_changed_while_it_was_suspended_starts_with_the_change() {
             Suspended 0/2 ready, 0 updated, revision 1 of 2 Progressing
             remove web-1-0
             again web-1-1 at 0s
+            Resumed: the tasks start again
+            TaskRetried: web-1-0 (Cancelled), web-1-1 (Cancelled) start again
             create web-2-0 of <two>
             Running 2/2 ready, 2 updated, revision 2 of 2 Complete
         "#]],
@@ -108,6 +113,7 @@ fn a_service_that_has_expired_stops_for_good() {
             at rest until 60s
             stop web-1-0: JobEnded
             stop web-1-1: JobEnded
+            Expired: expiresAt has passed: all tasks are stopped
             Expired 2/0 ready, 2 updated, revision 1 of 1 Complete: expired at 1970-01-01T00:01:00Z
             remove web-1-0
             remove web-1-1
@@ -115,6 +121,7 @@ fn a_service_that_has_expired_stops_for_good() {
             Expired 0/0 ready, 0 updated, revision 1 of 1 Complete: expired at 1970-01-01T00:01:00Z
             at rest
             create web-1-0 web-1-1 of <one>
+            Scaled: scaled from 0 to 2 tasks
             Degraded 0/2 ready, 0 updated, revision 1 of 1 Complete: 0 of 2 tasks are ready
         "#]],
     );

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::attempts::{chosen, has_failed, not_the_newest, run_of};
 use super::awaited;
+use super::picked;
 use super::silent::Nodes;
 use crate::args::Logs;
 use crate::arguments::Lines;
@@ -24,7 +25,7 @@ use crate::target::{self, Target};
 use crate::{hints, not_running, silence, terminal};
 
 pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Failure> {
-    let target = target::only_one(&args.of, Some(KindId::Task))?;
+    let target = named(connection, &args).await?;
     let query = tasks_of(connection, &target)?;
     // The object may not exist, or merely have no tasks.
     let found = match args.follow {
@@ -95,6 +96,15 @@ pub(super) async fn logs(connection: &Connection, args: Logs) -> Result<(), Fail
         return Err(Failure::new(message).code(Code::NotFound).hint(hint));
     }
     Ok(())
+}
+
+/// The object whose logs are printed: of a service, one of its tasks.
+async fn named(connection: &Connection, args: &Logs) -> Result<Target, Failure> {
+    let target = target::only_one(&args.of, Some(KindId::Task))?;
+    if target.kind != KindId::Service || args.all || args.failed {
+        return Ok(target);
+    }
+    picked::task_of(connection, &target, "; --all prints all of them").await
 }
 
 /// Prints the log of an attempt. Returns why it cannot be read (to its end), if so.
@@ -185,7 +195,7 @@ fn tasks_of(connection: &Connection, target: &Target) -> Result<Query, Failure> 
     }
     let Some((labels, fields)) = target.task_selectors() else {
         return Err(Failure::usage(format!("{} have no logs", target.kind.info().plural))
-            .hint("print the logs of tasks, jobs or runs: hctl logs TASK, job/JOB or run/RUN"));
+            .hint("print the logs of tasks, services, jobs or runs: hctl logs TASK, service/S, job/JOB or run/RUN"));
     };
     Ok(connection.query(KindId::Task, labels, fields))
 }

@@ -3,6 +3,7 @@
 //!
 //! A new kind has no example here and does not compile; a new verb has no row and fails.
 
+mod manifests;
 mod outages;
 mod people;
 pub(crate) mod redact;
@@ -161,6 +162,7 @@ fn lines(verb: &str, example: &Example) -> Vec<String> {
         ],
         "exec" => vec![format!("exec {singular}/{name} -- true")],
         "scale" => vec![format!("scale {singular}/{name} --replicas 1")],
+        "rollout status" => vec![format!("rollout status {singular}/{name} -w=false")],
         "logs" | "cancel" | "suspend" | "resume" | "evict" | "cordon" | "uncordon"
             if matches!(kind, KindId::Job | KindId::Task | KindId::Node) =>
         {
@@ -177,9 +179,12 @@ fn lines(verb: &str, example: &Example) -> Vec<String> {
         "drain" if *kind == KindId::Node => Vec::new(),
         "drain" => vec![format!("drain {singular}/{name} --no-wait")],
         "describe" | "logs" | "cancel" | "suspend" | "resume" | "evict" | "cordon" | "uncordon"
-        | "run" | "rerun" => vec![format!("{verb} {singular}/{name}")],
-        "apply" | "top nodes" | "top tasks" | "cluster" | "cluster confirm" | "debug bundle"
-        | "version" | "completion" => Vec::new(),
+        | "run" | "rerun" | "history" | "rollout history" | "rollout undo" | "rollout pause"
+        | "rollout resume" | "rollout restart" | "rollout promote" | "rollout abort" => {
+            vec![format!("{verb} {singular}/{name}")]
+        }
+        "apply" | "deploy" | "top nodes" | "top tasks" | "cluster" | "cluster confirm"
+        | "debug bundle" | "version" | "completion" => Vec::new(),
         other => panic!("{other} has no row: say what is tried of it with an object"),
     };
     let place = if *namespace == "default" { String::new() } else { format!("-n {namespace} ") };
@@ -204,6 +209,16 @@ const MORE_LINES: &[(&str, &[&str])] = &[
             "get tasks --sort-by size",
             "get job/bad job/good --sort-by status --show-labels",
             "get jobs --show-labels -o name",
+        ],
+    ),
+    (
+        "deploy",
+        &[
+            "deploy busybox --name nowhere --on no-such=label -- sleep 600",
+            "deploy busybox --name other --replicas 2 --port http=80/sctp",
+            "deploy busybox --name other --replicas 2 --dry-run -o yaml",
+            "deploy busybox --name other",
+            "delete service/nowhere",
         ],
     ),
     (
@@ -288,6 +303,48 @@ const MORE_LINES: &[(&str, &[&str])] = &[
             "cancel service/web",
             "resume service/web",
             "wait service/web --for ready --timeout 60s",
+        ],
+    ),
+    (
+        "rollout undo",
+        &[
+            "apply -f web-2.yaml",
+            "rollout status web --timeout 60s",
+            "rollout undo web",
+            "rollout status web --timeout 60s",
+            "get service/web",
+            "apply -f web-2.yaml",
+            "rollout undo web --to-revision 77",
+            "rollout undo web --to-revision 2",
+            "rollout status web --timeout 60s",
+            "rollout undo web --to-revision 2",
+            "rollout undo no-such",
+        ],
+    ),
+    ("rollout pause", &["rollout pause web"]),
+    ("rollout resume", &["rollout resume web"]),
+    (
+        "rollout restart",
+        &[
+            "rollout status web --timeout 60s",
+            "rollout status web --revision 1",
+            "get tasks -l heliox.dev/service=web",
+        ],
+    ),
+    (
+        "rollout abort",
+        &[
+            "rollout pause web",
+            "apply -f web-3.yaml",
+            "rollout abort web",
+            "rollout status web",
+            "rollout abort web",
+            "rollout resume web",
+            "rollout undo web",
+            "rollout status web --timeout 60s",
+            "rollout history web",
+            "rollout history web --revision 2",
+            "rollout history web --revision 77",
         ],
     ),
     ("suspend", &["suspend workflow/flow", "suspend job/flow-1-a"]),
@@ -469,36 +526,12 @@ async fn has_settled(dev: &Dev) {
     }
 }
 
-/// Manifests that change something, or nothing, of what was applied.
-fn write_manifests(dev: &Dev) {
-    let job = |name: &str, metadata: &str, spec: &str| {
-        format!(
-            "apiVersion: heliox.dev/v1\nkind: Job\nmetadata: {{name: {name}{metadata}}}\nspec: {spec}\n"
-        )
-    };
-    let good = r#"template: {image: busybox, command: [sh, -c, "echo out; echo more"]}"#;
-    let reworded = format!("{{count: 1, priority: 0, keepTasks: 1440m, {good}}}");
-    let large = "x".repeat(400_000);
-    let large = format!(
-        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: large}}\ndata: {{a: {large}, b: {large}}}\n"
-    );
-    let changed = "{template: {image: busybox, command: [echo, again]}}";
-    for (file, text) in [
-        ("reworded.yaml", job("good", "", &reworded)),
-        ("labelled.yaml", job("good", ", labels: {app: web}", &format!("{{{good}}}"))),
-        ("changed.yaml", job("long", "", changed)),
-        ("large.yaml", large),
-    ] {
-        std::fs::write(dev.dir().join(file), text).unwrap();
-    }
-}
-
 #[tokio::test]
 async fn every_verb_does_with_every_kind_what_was_read_and_found_good() {
     let dev = Dev::start().await;
     dev.apply(MANIFEST).await;
     has_settled(&dev).await;
-    write_manifests(&dev);
+    manifests::write(&dev);
     let mut examples = Vec::new();
     for kind in KindId::ALL.into_iter().filter(|kind| !kind.info().internal) {
         let (name, namespace) = example(&dev, kind).await.expect("the API serves it");
