@@ -178,27 +178,6 @@ mod tests {
                 Cancelled: Ready False 6s, Reconciling False 8s, Stalled True 8s
             "#]],
         );
-        let mut unready = report(ReportState::Running, (Some(4), None));
-        if let TaskChange::Report(report) = &mut unready {
-            report.ready = false;
-        }
-        check(
-            vec![
-                (2, bind()),
-                (5, unready.clone()),
-                (7, report(ReportState::Running, (Some(4), None))),
-                (9, unready),
-                (11, report(ReportState::Running, (Some(4), None))),
-            ],
-            expect![[r#"
-                Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
-                Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
-                Running: Ready False 0s, Reconciling True 0s, Stalled False 0s
-                Running: Ready True 7s, Reconciling False 7s, Stalled False 0s
-                Running: Ready False 0s, Reconciling True 0s, Stalled False 0s
-                Running: Ready True 11s, Reconciling False 11s, Stalled False 0s
-            "#]],
-        );
         check(
             vec![(2, bind()), (5, report(ReportState::Failed, (None, Some(4))))],
             expect![[r#"
@@ -220,6 +199,31 @@ mod tests {
                 Running: Ready True 5s, Reconciling False 5s, Stalled False 0s
                 Lost: Ready False 6s, Reconciling True 6s, Stalled False 0s
                 Running: Ready True 5s, Reconciling False 5s, Stalled False 0s
+            "#]],
+        );
+    }
+
+    #[test]
+    fn a_task_that_runs_and_is_not_ready_is_reconciled() {
+        let mut unready = report(ReportState::Running, (Some(4), None));
+        if let TaskChange::Report(report) = &mut unready {
+            report.ready = false;
+        }
+        check(
+            vec![
+                (2, bind()),
+                (5, unready.clone()),
+                (7, report(ReportState::Running, (Some(4), None))),
+                (9, unready),
+                (11, report(ReportState::Running, (Some(4), None))),
+            ],
+            expect![[r#"
+                Pending: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Bound: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Running: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Running: Ready True 7s, Reconciling False 7s, Stalled False 0s
+                Running: Ready False 0s, Reconciling True 0s, Stalled False 0s
+                Running: Ready True 11s, Reconciling False 11s, Stalled False 0s
             "#]],
         );
     }
