@@ -93,12 +93,7 @@ async fn every_part_works_on_objects_of_a_newer_version_and_takes_nothing_away()
     let limit = Duration::from_secs(900);
     let seen = cluster.wait_for("all is done", limit, workload::is_done).await;
     workload::ended_as_meant(&seen);
-    cluster
-        .god
-        .api::<api::Job>("default")
-        .delete(workload::STAYS, client::DeletePropagation::Background)
-        .await
-        .unwrap();
+    workload::delete_what_stays(&cluster).await;
     cluster.wait_for("the deleted job is gone", limit, workload::is_gone).await;
     let lost = lost.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
     assert!(lost.is_empty(), "{lost:#?}");

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use api::{Job, Node};
+use api::Node;
 use base::{Rng, Tasks};
-use client::DeletePropagation;
 use serde_json::{Value, json};
 use store::{Fault, Store as _};
 
@@ -49,14 +48,14 @@ async fn run(seed: u64) {
     for host in 0..cluster.hosts.len() {
         change(&cluster, host, open.clone()).await;
     }
+    workload::settle_service(&cluster).await;
     promises.until(&cluster, "promise 4: all is done", LIVENESS, workload::is_done).await;
     drop(writers);
     workload::ended_as_meant(promises.seen());
     promises.check_quiet(&cluster).await;
-    let jobs = cluster.god.api::<Job>("default");
-    jobs.delete(workload::STAYS, DeletePropagation::Background).await.unwrap();
+    workload::delete_what_stays(&cluster).await;
     promises
-        .until(&cluster, "promise 7: the deleted job is gone", LIVENESS, workload::is_gone)
+        .until(&cluster, "promise 7: what was deleted is gone", LIVENESS, workload::is_gone)
         .await;
     promises.check_quiet(&cluster).await;
     for host in &cluster.hosts {
@@ -68,7 +67,7 @@ async fn run(seed: u64) {
 async fn fault(cluster: &mut Cluster, rng: &Rng) {
     let host = usize::try_from(rng.below(3)).unwrap();
     let candidate = usize::try_from(rng.below(2)).unwrap();
-    match rng.below(23) {
+    match rng.below(27) {
         0 => cluster.crash_server(),
         1 | 2 => cluster.start_server().await,
         3 => cluster.schedulers[candidate].crash(),
@@ -94,6 +93,7 @@ async fn fault(cluster: &mut Cluster, rng: &Rng) {
             change(cluster, host, json!({ "taints": [{ "key": "k", "effect": effect }] })).await;
         }
         21 => change(cluster, host, json!({ "taints": null })).await,
+        22..=25 => workload::change_service(cluster, rng).await,
         _ => {
             let faults = cluster.store.faults();
             let kind = match rng.below(3) {

@@ -24,8 +24,9 @@ type Attempt = (String, u32);
 pub(super) struct Machines {
     /// What each runs.
     running: BTreeMap<String, BTreeMap<Identity, Held>>,
-    /// Attempts that were started and did not go with their machine.
-    started: BTreeMap<Attempt, String>,
+    /// Attempts that were started and did not go with their machine: where, and the number of the
+    /// restart in place.
+    started: BTreeMap<Attempt, (String, u32)>,
     /// Attempts that ran to their end, with exit code 0.
     ran_well: BTreeSet<Attempt>,
     /// Attempts that were bound to a node.
@@ -63,8 +64,17 @@ impl Machines {
                     let held = Held { cpu_millis: *cpu_millis, ports: host_ports.clone() };
                     running.insert(happening.identity.clone(), held);
                     fits(host, facts, running);
-                    let earlier = self.started.insert(attempt.clone(), host.to_owned());
-                    assert_eq!(earlier, None, "promise 2: {attempt:?} is started again on {host}");
+                    let beside = running.keys().filter(|it| attempt_of(it) == attempt).count();
+                    assert_eq!(beside, 1, "promise 2: {attempt:?} runs twice on {host}");
+                    let restart = happening.identity.restart();
+                    let earlier = self.started.insert(attempt.clone(), (host.to_owned(), restart));
+                    // In place: on the same machine, each time with the next number.
+                    let follows =
+                        |(before, number): (String, u32)| before == host && number < restart;
+                    assert!(
+                        earlier.clone().is_none_or(follows),
+                        "promise 2: {attempt:?}, restart {restart} on {host}, is started after {earlier:?}"
+                    );
                 }
                 HistoryKind::Ended { code } => {
                     running.remove(&happening.identity);

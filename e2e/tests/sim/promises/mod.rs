@@ -16,6 +16,7 @@
 //! | 7 nothing lives on | [`machines`], within [`CONTACT_BOUND`] after faults stop |
 //! | 8 no node is over-committed | [`capacity`] at every revision; [`machines`] at every start |
 //! | 9 replicas in a state | none yet: partitions are assigned by hand, which is taken as given |
+//! | 10a services keep enough ready | [`services`] at every revision |
 //! | 10 counts | [`counts`] at every revision; when quiet, exactly |
 
 mod attempts;
@@ -24,6 +25,7 @@ mod counts;
 mod machines;
 mod raw;
 mod record;
+mod services;
 mod watches;
 mod writes;
 
@@ -50,6 +52,7 @@ pub(crate) struct Promises {
     memory: Memory,
     machines: machines::Machines,
     record: record::Record,
+    services: services::Services,
     watches: watches::Watches,
     writes: writes::Writes,
 }
@@ -63,6 +66,7 @@ impl Promises {
             memory,
             machines: machines::Machines::default(),
             record: record::Record::default(),
+            services: services::Services::default(),
             watches: watches::Watches::default(),
             writes: writes::Writes::default(),
         }
@@ -80,14 +84,17 @@ impl Promises {
             self.machines.hear(&host.name, host.machine.facts(), host.machine.take_history());
         }
         let (machines, record) = (&mut self.machines, &mut self.record);
+        let services = &mut self.services;
         let read = self.history.read(&cluster.store, |moment| {
             machines.learn(&moment);
             attempts::check(&moment);
             record.check(&moment, machines);
             capacity::check(&moment);
             counts::check(&moment);
+            services.check(&moment);
         });
         read.await;
+        self.services.step();
         self.machines.check(self.history.seen());
         self.ledger.read(|entries| self.writes.check(entries, self.history.seen()));
         let oldest = cluster.store.oldest().await.unwrap();
