@@ -144,7 +144,7 @@ fn web(rng: &Rng) -> Service {
         "metadata": { "name": WEB, "namespace": "default" },
         "spec": {
             "replicas": 3, "maxUnavailable": 1, "template": serving(rng),
-            "rollout": { "minReadySeconds": rng.below(3) },
+            "rollout": { "minReadySeconds": rng.below(3), "parallelism": 1 + rng.below(3) },
         },
     }))
     .unwrap()

@@ -8,8 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::number_or_percent::NumberOrPercent;
+use api::taint::TaintEffect;
 use api::task::{ReportState, StopReason};
-use api::{Kind as _, Service, Task};
+use api::{Kind as _, Node, Service, Task};
 use runtime::Any;
 
 use super::raw;
@@ -22,6 +23,8 @@ struct Known {
     least: BTreeMap<String, u32>,
     /// The attempts of tasks that were ready.
     ready: BTreeSet<(String, u32)>,
+    /// Nodes with a taint NoExecute: whoever sets one wants its tasks gone, whatever services allow.
+    evicting: BTreeSet<String>,
 }
 
 /// What services allow, and what was ready lately.
@@ -42,6 +45,12 @@ impl Services {
         for task in moment.seen.tasks.iter().filter(|task| is_ready(task)) {
             self.now.ready.insert(attempt(task));
         }
+        let drives_away = |node: &Node| {
+            node.spec.taints.iter().any(|taint| taint.effect == TaintEffect::NoExecute)
+        };
+        for node in moment.seen.nodes.iter().filter(|node| drives_away(node)) {
+            self.now.evicting.insert(node.name().to_owned());
+        }
         for change in moment.changes {
             let (Some(Any::Task(before)), Some(Any::Task(now))) = (&change.before, &change.now)
             else {
@@ -61,6 +70,10 @@ impl Services {
     fn is_allowed(&self, moment: &Moment<'_>, stopped: &Task) {
         let Some(owner) = stopped.controller() else { return };
         let known = [&self.now, &self.before];
+        let node = raw::node(stopped).unwrap_or_default();
+        if known.iter().any(|it| it.evicting.contains(node)) {
+            return;
+        }
         let Some(least) = known.iter().filter_map(|it| it.least.get(&owner.uid)).min() else {
             return;
         };
