@@ -84,7 +84,7 @@ impl World {
         };
         let due: Vec<&str> = self.due.iter().map(|kind| kind.word()).collect();
         let due = if due.is_empty() { "-".to_owned() } else { due.join("+") };
-        let seconds = self.now as f64 / 1_000.0;
+        let seconds = self.now / 1_000;
         format!("{seconds}s {is}, {due}, {}\n", words.as_deref().unwrap_or("all is well"))
     }
 }

@@ -41,7 +41,7 @@ struct End {
 
 #[derive(Debug)]
 enum Life {
-    Running(Running),
+    Running(Box<Running>),
     Ended { since: Timestamp, end: End },
 }
 
@@ -78,9 +78,10 @@ impl State {
             && let Some((_, key)) = self.ends.pop_first()
         {
             let end = match self.containers.get(&key) {
-                Some(Life::Running(Running { end: Some((_, end)), .. })) => *end,
-                Some(Life::Running(_) | Life::Ended { .. }) | None => continue,
+                Some(Life::Running(running)) => running.end.map(|(_, end)| end),
+                Some(Life::Ended { .. }) | None => None,
             };
+            let Some(end) = end else { continue };
             self.history.add(&key, HistoryKind::Ended { code: end.code });
             self.end(&key, end);
         }
@@ -137,7 +138,7 @@ impl State {
         };
         self.history.add(&key, HistoryKind::started(spec));
         self.tell(&key);
-        self.containers.insert(key, Life::Running(running));
+        self.containers.insert(key, Life::Running(Box::new(running)));
         self.settle(Instant::now());
         Started { adopted: false, digest: None }
     }
