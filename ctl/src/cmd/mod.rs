@@ -183,6 +183,54 @@ mod tests {
     use super::*;
     use crate::failure::Code;
 
+    /// Lines that make no sense, and a part of what is said about each.
+    const REFUSED: &[(&str, &str)] = &[
+        ("get frobs", "there is no kind \"frobs\""),
+        ("get job/a -l x=y", "cannot be filtered as well"),
+        ("get job/a -A", "cannot be filtered as well"),
+        ("get job/a --phase Failed", "cannot be filtered as well"),
+        ("get job/a --field-selector metadata.name=a", "cannot be filtered as well"),
+        ("get task/a --job j", "cannot be filtered as well"),
+        ("get jobs --job j", "--job selects tasks, not jobs"),
+        ("get task/a --job j --run 1", "cannot be filtered as well"),
+        ("get tasks --run 1", "--run selects among the runs of one job"),
+        ("get runs --run 1", "--run is the number of a job's run"),
+        ("get jobs --job j --run 1", "--run selects tasks"),
+        ("get jobs --phase Faild", "jobs have no phase \"Faild\""),
+        ("get jobs --field-selector status.frob=1", "status.frob"),
+        ("describe job/a -o yaml", "describe prints text"),
+        ("describe a", "there is no kind \"a\""),
+        ("describe job/a b", "names no object"),
+        ("describe job", "which job?"),
+        ("describe job/A_b", "no job can be called \"A_b\""),
+        ("logs job/a job/b", "are more than one object"),
+        ("logs node/a", "nodes have no logs"),
+        ("exec job/a -- ls", "job/a is not one"),
+        ("events job/A_b", "no job can be called \"A_b\""),
+        ("top nodes job/a", "job/a is not a node"),
+        ("top tasks node/a", "node/a is not a task"),
+        ("run job/a", "job/a"),
+        ("run w day=1", "\"day=1\" is a parameter, and needs -p before it"),
+        ("rerun run w-1 day=1", "\"day=1\" is a parameter, and needs -p before it"),
+        ("rerun job/j --name again", "job/j runs again under its own name"),
+        ("run w -p a=1 -p a=2", "--param a is given twice"),
+        ("wait node/a --for succeeded", "node"),
+        ("cancel node/a", "node/a cannot be cancelled"),
+        ("suspend task/a", "task/a cannot be suspended"),
+        ("resume node/a", "node/a cannot be resumed"),
+        ("evict job/a", "job/a cannot be evicted"),
+        ("rollout status job/a", "job/a has no rollouts"),
+        ("rollout pause job/a", "job/a has no rollouts"),
+        ("rollout undo a b", "are more than one object"),
+        ("history job/a", "job/a has no rollouts"),
+        ("cordon job/a", "job/a cannot be cordoned"),
+        ("uncordon job/a", "job/a cannot be uncordoned"),
+        ("drain job/a", "job/a cannot be drained"),
+        ("taint job/a b:NoSchedule", "job/a cannot be tainted"),
+        ("taint a", "no change is named"),
+        ("label node/a b", "\"b\" names no object"),
+    ];
+
     /// No server is running here. What is refused before a request says why; anything else says
     /// that no server answers.
     #[tokio::test]
@@ -199,56 +247,13 @@ mod tests {
             "apiVersion: heliox.dev/v1\nkind: Job\nmetadata: { generateName: j- }\n\
              spec: { template: { image: x } }\n",
         );
-        let lines = [
-            ("get frobs", "there is no kind \"frobs\""),
-            ("get job/a -l x=y", "cannot be filtered as well"),
-            ("get job/a -A", "cannot be filtered as well"),
-            ("get job/a --phase Failed", "cannot be filtered as well"),
-            ("get job/a --field-selector metadata.name=a", "cannot be filtered as well"),
-            ("get task/a --job j", "cannot be filtered as well"),
-            ("get jobs --job j", "--job selects tasks, not jobs"),
-            ("get task/a --job j --run 1", "cannot be filtered as well"),
-            ("get tasks --run 1", "--run selects among the runs of one job"),
-            ("get runs --run 1", "--run is the number of a job's run"),
-            ("get jobs --job j --run 1", "--run selects tasks"),
-            ("get jobs --phase Faild", "jobs have no phase \"Faild\""),
-            ("get jobs --field-selector status.frob=1", "status.frob"),
-            ("describe job/a -o yaml", "describe prints text"),
-            ("describe a", "there is no kind \"a\""),
-            ("describe job/a b", "names no object"),
-            ("describe job", "which job?"),
-            ("describe job/A_b", "no job can be called \"A_b\""),
-            ("logs job/a job/b", "are more than one object"),
-            ("logs node/a", "nodes have no logs"),
-            ("exec job/a -- ls", "job/a is not one"),
-            ("events job/A_b", "no job can be called \"A_b\""),
-            ("top nodes job/a", "job/a is not a node"),
-            ("top tasks node/a", "node/a is not a task"),
-            ("run job/a", "job/a"),
-            ("run w day=1", "\"day=1\" is a parameter, and needs -p before it"),
-            ("rerun run w-1 day=1", "\"day=1\" is a parameter, and needs -p before it"),
-            ("rerun job/j --name again", "job/j runs again under its own name"),
-            ("run w -p a=1 -p a=2", "--param a is given twice"),
-            ("wait node/a --for succeeded", "node"),
-            ("cancel node/a", "node/a cannot be cancelled"),
-            ("suspend task/a", "task/a cannot be suspended"),
-            ("resume node/a", "node/a cannot be resumed"),
-            ("evict job/a", "job/a cannot be evicted"),
-            ("rollout status job/a", "job/a has no rollouts"),
-            ("rollout pause job/a", "job/a has no rollouts"),
-            ("rollout undo a b", "are more than one object"),
-            ("history job/a", "job/a has no rollouts"),
-            ("cordon job/a", "job/a cannot be cordoned"),
-            ("uncordon job/a", "job/a cannot be uncordoned"),
-            ("drain job/a", "job/a cannot be drained"),
-            ("taint job/a b:NoSchedule", "job/a cannot be tainted"),
-            ("taint a", "no change is named"),
-            ("label node/a b", "\"b\" names no object"),
-            (&format!("apply -f {nothing}"), "there is no manifest in what -f names"),
-            (&format!("apply -f {nothing}.not"), "nothing.yaml.not"),
-            (&format!("delete -f {generated}"), "a Job without a name"),
+        let of_files = [
+            (format!("apply -f {nothing}"), "there is no manifest in what -f names"),
+            (format!("apply -f {nothing}.not"), "nothing.yaml.not"),
+            (format!("delete -f {generated}"), "a Job without a name"),
         ];
-        for (line, part) in lines {
+        let of_files = of_files.iter().map(|(line, part)| (line.as_str(), *part));
+        for (line, part) in REFUSED.iter().copied().chain(of_files) {
             let words = ["hctl", "--server", "http://127.0.0.1:1"];
             let args = Args::of_line(words.into_iter().chain(line.split(' '))).unwrap();
             let failure = run(args).await.expect_err(line);

@@ -224,7 +224,7 @@ fn belongs_to(task: &Task, job: &str) -> bool {
 /// Whether the job that stays and the service are gone, with all that was their own.
 pub(crate) fn is_gone(seen: &Snapshot) -> bool {
     let is_theirs = |task: &Arc<Task>| belongs_to(task, STAYS) || belongs_to(task, WEB);
-    seen.jobs.len() == JOBS - 1 && seen.services.len() == 0 && !seen.tasks.iter().any(is_theirs)
+    seen.jobs.len() == JOBS - 1 && seen.services.is_empty() && !seen.tasks.iter().any(is_theirs)
 }
 
 /// Nothing of it fails, whatever happens to machines, but what is meant to.
