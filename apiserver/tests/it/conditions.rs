@@ -217,14 +217,15 @@ async fn a_task_is_shown_with_conditions_and_stored_without() {
     let bound = world.post(&format!("{path}/binding"), &json!({ "node": "n1" })).await.json;
     assert_eq!(shown(&bound), "Bound Ready=False 0s Reconciling=True 0s Stalled=False 0s");
     let report = json!({ "report": {
-        "binding": 1, "bootId": "b", "state": "Running", "startedAt": "1970-01-01T00:00:12Z",
+        "binding": 1, "bootId": "b", "state": "Running", "ready": true,
+        "startedAt": "1970-01-01T00:00:08Z",
     } });
     let key = json!({ "namespace": "default", "name": "a-0" });
     let uid = &pending["metadata"]["uid"];
     let report = json!({ "task": { "key": key, "uid": uid, "attempt": 1, "change": report } });
     assert_eq!(world.batch(&[report]).await[0]["outcome"], "Done");
     let running = read(&world, TASKS, "a-0").await;
-    assert_eq!(shown(&running), "Running Ready=True 12s Reconciling=False 12s Stalled=False 0s");
+    assert_eq!(shown(&running), "Running Ready=True 10s Reconciling=False 10s Stalled=False 0s");
     tokio::time::advance(Duration::from_secs(10)).await;
     assert_eq!(read(&world, TASKS, "a-0").await, running, "reading is no transition");
     sent_back(&world, TASKS, "a-0").await;

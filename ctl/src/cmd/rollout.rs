@@ -40,7 +40,7 @@ fn service(of: &OfService) -> Result<Target, Failure> {
         return Ok(target);
     }
     let failure = Failure::usage(format!("{target} has no rollouts"));
-    Err(failure.hint("hctl rollout takes services"))
+    Err(failure.hint("services have rollouts; hctl get services lists them"))
 }
 
 fn of_service(of: &OfService) -> Result<String, Failure> {
