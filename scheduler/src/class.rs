@@ -273,6 +273,10 @@ mod tests {
             "mounts" => json!([{ "path": "/other", "tmpfs": {} }]),
             "labels" => json!({ "other": "1" }),
             "terminationGracePeriodSeconds" => json!(7),
+            "startupProbe" | "readinessProbe" | "livenessProbe" => {
+                json!({ "exec": { "command": ["other"] } })
+            }
+            "drainDelay" => json!("7s"),
             _ => panic!("say how a template differs in {field}"),
         }
     }

@@ -140,7 +140,7 @@ const COMPLETED: [(&str, &str); 17] = [
     ("hctl describe job lo", "hctl describe job load "),
     ("hctl cordon ", "hctl cordon node-1 "),
     // Only what runs can be asked to run a command, to be followed, or to be cancelled.
-    ("hctl exec ", "hctl exec load-0 "),
+    ("hctl exec lo", "hctl exec load-0 "),
     ("hctl exec task/", "hctl exec task/load-0 "),
     ("hctl logs -f task/", "hctl logs -f task/load-0 "),
     ("hctl logs task/end", "hctl logs task/ended-0 "),
