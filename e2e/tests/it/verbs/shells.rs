@@ -199,7 +199,7 @@ async fn fish_offers_kinds_names_namespaces_fields_and_parameters() {
     let dev = settled().await;
     let offers = [
         ("hctl get jobs ", "ended load"),
-        ("hctl logs -f ", "load-0 run/ job/"),
+        ("hctl logs -f ", "load-0 run/ job/ service/"),
         ("hctl cancel ", "run/ job/"),
         ("hctl get jobs -n heliox-sy", "heliox-system"),
         ("hctl -n heliox-system get leases sch", "scheduler"),
